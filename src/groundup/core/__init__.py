@@ -1,0 +1,1 @@
+"""The nouns that every part shares; this package imports nothing of ours."""

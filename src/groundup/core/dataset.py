@@ -1,0 +1,219 @@
+"""Data as a value: a table with a schema, the split it belongs to, and the history of what was done to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from groundup.core.errors import DataError, nearest
+
+Kind = Literal["number", "category", "boolean", "text", "image", "time", "id"]
+Split = Literal["train", "valid", "test", "serve"]
+
+ROW = "_row"
+"""The column that numbers each row as it was read; it never changes, so a row can always be named."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One line of the ledger: what one step did to one split."""
+
+    step: str
+    split: str | None
+    rows_before: int
+    rows_after: int
+    cells_changed: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    removed: tuple[tuple[str, str], ...] = ()
+    """(name of the row, reason), one for each removed row."""
+    notes: tuple[str, ...] = ()
+
+    def reasons(self) -> dict[str, int]:
+        """How many rows went for which kind of reason (the words before the first colon)."""
+        counts: dict[str, int] = {}
+        for _, reason in self.removed:
+            kind = reason.partition(":")[0]
+            counts[kind] = counts.get(kind, 0) + 1
+        return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Rows of columns, as polars holds them.
+
+    ``frame`` has the column ``_row`` beside those in ``kinds`` (column -> what it means). Images are
+    Binary (an encoded file) or Array/List columns of bytes; a column of kind "id" names the row to people.
+    ``pending`` holds removals and notes that a step has made and the runner has not yet booked.
+    """
+
+    frame: pl.DataFrame
+    kinds: Mapping[str, Kind]
+    split: Split | None = None
+    history: tuple[Entry, ...] = ()
+    pending: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    origin: str = ""
+    """Where the rows came from, for messages: a file or folder."""
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, kinds: Mapping[str, Kind] | None = None, *, origin: str = "") -> Dataset:
+        """A dataset from a polars frame; kinds that are not given are inferred, rows are numbered."""
+        if ROW not in frame.columns:
+            frame = frame.with_row_index(ROW)
+        given = dict(kinds or {})
+        for name in given:
+            if name not in frame.columns:
+                raise DataError(f"{origin or 'data'}: there is no column {name!r}.{nearest(name, frame.columns)}")
+        inferred = {n: given.get(n) or infer_kind(frame[n]) for n in frame.columns if n != ROW}
+        return cls(frame=frame, kinds=inferred, origin=origin)
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column but ``_row``."""
+        return [name for name in self.frame.columns if name != ROW]
+
+    def of_kind(self, *kinds: Kind) -> list[str]:
+        """The columns of these kinds, in order."""
+        return [name for name in self.columns if self.kinds.get(name) in kinds]
+
+    def need(self, *names: str, by: str = "") -> None:
+        """Raises DataError, with the nearest name, unless these columns exist."""
+        for name in names:
+            if name not in self.frame.columns:
+                asked = f"{by}: " if by else ""
+                raise DataError(
+                    f"{asked}{self.origin or 'the data'} has no column {name!r}.{nearest(name, self.columns)}"
+                )
+
+    def row_names(self) -> list[str]:
+        """A name for each row that a person can find it by: its id column, or origin and row number."""
+        ids = self.of_kind("id")
+        if ids:
+            return [str(value) for value in self.frame[ids[0]].to_list()]
+        return [f"row {row}" for row in self.frame[ROW].to_list()]
+
+    def with_frame(self, frame: pl.DataFrame, kinds: Mapping[str, Kind] | None = None) -> Dataset:
+        """The same dataset with other columns or values; kinds of new columns are given or inferred."""
+        known = {**self.kinds, **(kinds or {})}
+        inferred = {n: known.get(n) or infer_kind(frame[n]) for n in frame.columns if n != ROW}
+        return dataclasses.replace(self, frame=frame, kinds=inferred)
+
+    def keep(self, mask: np.ndarray[Any, Any] | pl.Series, reasons: Mapping[int, str] | str) -> Dataset:
+        """The rows where ``mask`` is true; each other one goes into the ledger with its reason.
+
+        ``reasons`` is one reason for all, or a mapping from position (not row number) to reason, for
+        instance ``"near duplicate: 0.93 like json/decoder.py"``.
+        """
+        kept = np.asarray(mask, dtype=bool)
+        if kept.shape != (len(self),):
+            raise ValueError(f"mask of shape {kept.shape} for {len(self)} rows")
+        names = self.row_names()
+        gone = [(names[i], reasons if isinstance(reasons, str) else reasons[i]) for i in np.flatnonzero(~kept).tolist()]
+        return dataclasses.replace(self, frame=self.frame.filter(pl.Series(kept)), pending=(*self.pending, *gone))
+
+    def note(self, *lines: str) -> Dataset:
+        """The same dataset with lines for the ledger: what a step saw that a person should know."""
+        return dataclasses.replace(self, notes=(*self.notes, *lines))
+
+    def take(self, positions: np.ndarray[Any, Any], split: Split | None = None) -> Dataset:
+        """The rows at these positions, in this order, as a split."""
+        return dataclasses.replace(self, frame=self.frame[positions], split=split or self.split)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the rows in order and the kinds."""
+        digest = hashlib.sha256(repr(sorted(self.kinds.items())).encode())
+        buffer = io.BytesIO()
+        self.frame.write_ipc_stream(buffer)
+        digest.update(buffer.getbuffer())
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The three parts of a dataset; each knows which it is, so that nothing can be fitted on the wrong one."""
+
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+
+    def map(self, function: Callable[[Dataset], Dataset]) -> Splits:
+        """The same function over each part."""
+        return Splits(function(self.train), function(self.valid), function(self.test))
+
+    def parts(self) -> dict[str, Dataset]:
+        """By name, in order."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+
+def infer_kind(column: pl.Series) -> Kind:
+    """What a column most likely means, from its type and values."""
+    kind = column.dtype
+    if kind == pl.Boolean:
+        return "boolean"
+    if kind.is_numeric():
+        return "number"
+    if kind.is_temporal():
+        return "time"
+    if kind == pl.Binary or isinstance(kind, (pl.Array, pl.List)):
+        return "image"
+    if kind == pl.String:
+        lengths = column.drop_nulls().str.len_chars()
+        distinct = column.n_unique()
+        wordy = len(lengths) > 0 and float(lengths.mean() or 0) > 40  # type: ignore[arg-type]
+        many = distinct > max(50, 0.5 * len(column))
+        return "text" if wordy or many else "category"
+    return "category"
+
+
+def apply(step: Callable[[Dataset], Dataset], dataset: Dataset, name: str) -> Dataset:
+    """Run one step and book it in the ledger: rows and cells before and after, removals with reasons.
+
+    Raises DataError when rows vanish without a reason, or vanish at all outside train once the data is
+    split: validation, test and served rows may be flagged, never dropped.
+    """
+    after = step(dataset)
+    if not isinstance(after, Dataset):
+        raise DataError(f"{name}: a step gives a Dataset back; this one gave {type(after).__name__}.")
+    gone = len(dataset) - len(after)
+    if gone > 0 and dataset.split in ("valid", "test", "serve"):
+        raise DataError(
+            f"{name}: removed {gone} rows of the {dataset.split} split. Rows may be removed from train alone; "
+            "flag or fill them instead, or remove them before the split."
+        )
+    if gone > len(after.pending):
+        raise DataError(f"{name}: {gone} rows vanished, {len(after.pending)} of them with a reason. Use Dataset.keep.")
+    entry = Entry(
+        step=name,
+        split=dataset.split,
+        rows_before=len(dataset),
+        rows_after=len(after),
+        cells_changed=_cells_changed(dataset, after),
+        removed=after.pending,
+        notes=after.notes,
+    )
+    return dataclasses.replace(after, history=(*dataset.history, entry), pending=(), notes=())
+
+
+def _cells_changed(before: Dataset, after: Dataset) -> dict[str, int]:
+    """Per column that both have: how many cells of the rows that stayed are not what they were."""
+    old = before.frame
+    if len(before) != len(after):
+        old = old.join(after.frame.select(ROW), on=ROW, how="semi", maintain_order="left")
+    if old.height != after.frame.height:
+        return {}
+    counts: dict[str, int] = {}
+    for name in after.columns:
+        if name not in old.columns:
+            counts[name] = after.frame.height
+        elif not old[name].equals(after.frame[name], null_equal=True):
+            changed = old[name].ne_missing(after.frame[name]) if old[name].dtype == after.frame[name].dtype else None
+            counts[name] = after.frame.height if changed is None else int(changed.sum())
+    return counts

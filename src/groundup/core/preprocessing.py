@@ -1,0 +1,172 @@
+"""Fitted preprocessing as a value: it learns from train alone and travels inside the checkpoint.
+
+A step is a frozen dataclass. Its constructor is its configuration; what it learns is the field
+``learned``, plain JSON, so a fitted step is itself a call that can be written down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from groundup.core.dataset import Dataset, Kind, Splits, apply
+from groundup.core.errors import CheckpointError, DataError
+from groundup.core.use import Use, import_path, make
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A step that learns. ``fit`` gives a new step whose ``learned`` is set; calling it changes a dataset."""
+
+    learned: Mapping[str, Any] | None
+
+    def fit(self, train: Dataset) -> Self:
+        """The same step with ``learned`` set from these rows."""
+        ...
+
+    def __call__(self, dataset: Dataset) -> Dataset:
+        """The dataset with this step carried out."""
+        ...
+
+
+class Encoded(Protocol):
+    """One split ready for the model: random access by position to tensors."""
+
+    rows: np.ndarray[Any, Any]
+    """For each sample the ``_row`` it came from (its first, if several); names samples in messages."""
+
+    def __len__(self) -> int: ...
+
+    def batch(
+        self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(inputs, targets) of these samples; augmentation is drawn from (seed, epoch, position)."""
+        ...
+
+
+class Samples(Protocol):
+    """The last step of the preprocessing: from rows to tensors, and from outputs back to a person's units.
+
+    A frozen dataclass with ``learned``, like every fitted step.
+    """
+
+    learned: Mapping[str, Any] | None
+    task: str
+    """"classify", "regress", "forecast" or "generate"."""
+
+    def fit(self, train: Dataset) -> Self:
+        """The same builder with ``learned`` set from these rows."""
+        ...
+
+    def sizes(self) -> dict[str, Any]:
+        """What a model's constructor may ask for: in_features, num_classes, vocab_size, ..."""
+        ...
+
+    def encode(self, dataset: Dataset) -> Encoded:
+        """The rows as samples; targets are read where they are there."""
+        ...
+
+    def read(self, raw: Any) -> Dataset:
+        """Raw input (a row, a file, a string) as a dataset of split "serve", without targets."""
+        ...
+
+    def decode(self, output: Tensor) -> np.ndarray[Any, Any]:
+        """A model's output in a person's units: probabilities of classes, or values."""
+        ...
+
+    def decode_targets(self, targets: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
+        """A batch's targets in the same units, to be held against ``decode``."""
+        ...
+
+    def present(self, decoded: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+        """What a person is shown for each sample: the label and its probabilities, or the value."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """The fitted steps and the builder of samples, in order."""
+
+    prepare: tuple[Any, ...]
+    samples: Any
+    schema: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
+    """Column kinds as they were before the first step: what raw input is read against."""
+
+    @classmethod
+    def fit(cls, prepare: Sequence[Any], samples: Any, splits: Splits) -> tuple[Preprocessing, Splits]:
+        """Fit each step on train, carry it out on all three parts, and fit the builder of samples last."""
+        schema = dict(splits.train.kinds)
+        fitted: list[Any] = []
+        for step in prepare:
+            step = fit_step(step, splits.train)
+            name = step_name(step)
+            splits = splits.map(lambda part, step=step, name=name: apply(step, part, name))  # type: ignore[misc]
+            fitted.append(step)
+        return cls(tuple(fitted), fit_step(samples, splits.train), schema), splits
+
+    def __call__(self, dataset: Dataset) -> Dataset:
+        """Every fitted step over new rows."""
+        for step in self.prepare:
+            dataset = apply(step, dataset, step_name(step))
+        return dataset
+
+    def to_json(self) -> str:
+        """The steps as calls with what they learned, as JSON text."""
+        table = {
+            "prepare": [_call(step) for step in self.prepare],
+            "samples": _call(self.samples),
+            "schema": dict(self.schema),
+        }
+        return json.dumps(table, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, trusted: tuple[str, ...] | None = None) -> Preprocessing:
+        """Read back; ``trusted`` limits the import paths, for checkpoints that were downloaded."""
+        try:
+            table = json.loads(text)
+            prepare = tuple(_recall(call, "prepare", trusted) for call in table["prepare"])
+            return cls(prepare, _recall(table["samples"], "samples", trusted), table["schema"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise CheckpointError(f"preprocessing.json: cannot be read: {error!r}.") from error
+
+
+def fit_step(step: Any, train: Dataset) -> Any:
+    """Fit one step on train; on anything else it is refused. A plain function has nothing to fit."""
+    if not hasattr(step, "fit"):
+        return step
+    if train.split != "train":
+        raise DataError(
+            f"{step_name(step)}: fitting on {train.split or 'data that is not yet split'} would leak; "
+            "only the train split may be fitted on."
+        )
+    return step.fit(train)
+
+
+def step_name(step: Any) -> str:
+    """The name a step goes by in messages and in the ledger."""
+    return str(
+        getattr(step, "__name__", None) or getattr(getattr(step, "func", step), "__name__", None) or type(step).__name__
+    )
+
+
+def _call(step: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(step) and not isinstance(step, type):
+        fields = {f.name: getattr(step, f.name) for f in dataclasses.fields(step) if f.init}
+        return {"use": import_path(type(step)), "arguments": fields}
+    function = getattr(step, "func", step)
+    return {"use": import_path(function), "arguments": dict(getattr(step, "keywords", {}))}
+
+
+def _recall(call: Mapping[str, Any], slot: str, trusted: tuple[str, ...] | None) -> Any:
+    return make(Use(call["use"], **call["arguments"]), slot, where=f"preprocessing.{slot}", trusted=trusted)
+
+
+def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor over the same memory; a read-only array is copied first."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,0 +1,93 @@
+"""What a run leaves: metrics with their uncertainty, the checks it passed, and where it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from groundup.core.errors import ProofError
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A figure, over how many things, with its confidence interval where there is one."""
+
+    value: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.value:.4g}{' ' + self.unit if self.unit else ''}{interval}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One check of a proof: whether it held, what it saw, and if not, what to do."""
+
+    name: str
+    passed: bool
+    saw: str
+    mend: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """The checks that ran, and what each saw."""
+
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check held."""
+        return all(check.passed for check in self.checks)
+
+    def demand(self) -> Proof:
+        """The proof itself, or a ProofError with every check that failed."""
+        failed = [f"{c.name}: {c.saw}.{' ' + c.mend if c.mend else ''}" for c in self.checks if not c.passed]
+        if failed:
+            raise ProofError("the run was stopped before it could go wrong:\n  " + "\n  ".join(failed))
+        return self
+
+    def __add__(self, other: Proof) -> Proof:
+        return Proof(self.checks + other.checks)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Metrics of one split beside its baselines, with what they were made from."""
+
+    split: str
+    metrics: Mapping[str, Metric]
+    baselines: Mapping[str, Mapping[str, Metric]] = dataclasses.field(default_factory=dict)
+    recipe_digest: str = ""
+    data_fingerprint: str = ""
+    machine: Mapping[str, str] = dataclasses.field(default_factory=lambda: machine())
+    figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What pictures are drawn from, such as a confusion matrix."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain tables and scalars."""
+        return dataclasses.asdict(self)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def machine() -> dict[str, str]:
+    """Processor kind, system and versions: what figures depend on; nothing that names a person or host."""
+    found = {"system": platform.system(), "processor": platform.machine(), "python": platform.python_version()}
+    for package in ("groundup", "torch", "numpy", "polars"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
