@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from groundup.core.errors import CheckpointError
+from groundup.core.errors import CheckpointError, nearest
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -28,6 +28,8 @@ class Checkpoint:
 
     folder: Path
     aliases: Mapping[str, Mapping[str, str]]
+    files: frozenset[str]
+    """The names that the manifest lists; nothing else in the folder is ever read."""
 
     @classmethod
     def open(cls, folder: str | Path) -> Checkpoint:
@@ -35,34 +37,30 @@ class Checkpoint:
         folder = Path(folder)
         manifest = _read_manifest(folder)
         for name, entry in manifest["files"].items():
-            path = folder / name
-            if not path.is_file():
-                raise CheckpointError(f"{path}: listed in the manifest but not there; use another checkpoint.")
-            if path.stat().st_size != entry["bytes"]:
-                raise CheckpointError(f"{path}: {path.stat().st_size} bytes, {entry['bytes']} were written.")
-            if _sha256(path) != entry["sha256"]:
-                raise CheckpointError(
-                    f"{path}: its SHA-256 is not the one that was written: the file was changed or damaged. "
-                    "Use an older checkpoint of the run, or restore the file."
-                )
-        return cls(folder, manifest["aliases"])
+            try:
+                _verify(folder / name, entry)
+            except OSError as error:
+                raise CheckpointError(f"{folder / name}: cannot be read: {error}.") from error
+        return cls(folder, manifest["aliases"], frozenset(manifest["files"]))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of one safetensors file, tied ones under each of their names."""
+        path = self._path(name)
         try:
-            found: dict[str, Tensor] = load_file(self.folder / name)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{self.folder / name}: cannot be read: {error}.") from error
-        for alias, original in self.aliases.get(name, {}).items():
-            found[alias] = found[original]
+            found: dict[str, Tensor] = load_file(path)
+            for alias, original in self.aliases.get(name, {}).items():
+                found[alias] = found[original]
+        except (SafetensorError, OSError, KeyError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}.") from error
         return found
 
     def text(self, name: str) -> str:
         """A text file of the checkpoint."""
-        path = self.folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{path}: this checkpoint has no such file.")
-        return path.read_text(encoding="utf-8")
+        path = self._path(name)
+        try:
+            return path.read_bytes().decode()  # as bytes, so that no line ending is translated
+        except (UnicodeDecodeError, OSError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}.") from error
 
     def json(self, name: str) -> Any:
         """A JSON file of the checkpoint."""
@@ -71,6 +69,11 @@ class Checkpoint:
         except json.JSONDecodeError as error:
             raise CheckpointError(f"{self.folder / name}: not valid JSON: {error}.") from error
 
+    def _path(self, name: str) -> Path:
+        if name not in self.files:
+            raise CheckpointError(f"{self.folder / name}: this checkpoint has no such file.{nearest(name, self.files)}")
+        return self.folder / name
+
 
 def write_checkpoint(
     folder: str | Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]
@@ -78,44 +81,44 @@ def write_checkpoint(
     """Write a checkpoint whole: into ``folder.tmp``, fsync, manifest last, then one rename.
 
     ``tensors`` maps file names to named tensors, ``texts`` file names to their content. Raises
-    CheckpointError, with nothing left behind, when the folder exists or the disk is full.
+    CheckpointError when the folder exists or the disk is full; whatever goes wrong, nothing is left behind.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise CheckpointError(f"{folder}: exists already; a checkpoint is never overwritten.")
     temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
+        if folder.exists() or folder.is_symlink():
+            raise CheckpointError(f"{folder}: exists already; a checkpoint is never overwritten.")
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
         temporary.mkdir(parents=True)
         aliases: dict[str, dict[str, str]] = {}
         for name, named in tensors.items():
             unique, aliases[name] = _without_aliases(named)
             save_file(unique, temporary / name)
         for name, text in texts.items():
-            (temporary / name).write_text(text, encoding="utf-8")
+            (temporary / name).write_bytes(text.encode())
         files = {}
         for name in (*tensors, *texts):
             _fsync(temporary / name)
             files[name] = {"bytes": (temporary / name).stat().st_size, "sha256": _sha256(temporary / name)}
-        manifest = {"schema": SCHEMA, "files": files, "aliases": aliases}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        (temporary / MANIFEST).write_bytes(_render(SCHEMA, files, aliases).encode())
         _fsync(temporary / MANIFEST)
         _fsync(temporary)
         temporary.rename(folder)
         _fsync(folder.parent)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
             f"{folder}: the checkpoint could not be written: {error}. Earlier checkpoints are untouched; "
             "make room on the disk, then resume."
         ) from error
-    return Checkpoint(folder, aliases)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # renamed by now, or only half written
+    return Checkpoint(folder, aliases, frozenset(files))
 
 
 def latest_checkpoint(folder: str | Path) -> tuple[Checkpoint, list[str]]:
     """The newest ``step-N`` whose manifest verifies, and why newer ones were passed over."""
     folder = Path(folder)
-    found = [p for p in folder.glob("step-*") if p.is_dir() and p.name.removeprefix("step-").isdigit()]
+    found = [p for p in folder.glob("step-*") if p.is_dir() and p.name.removeprefix("step-").isdecimal()]
     passed_over: list[str] = []
     for path in sorted(found, key=lambda p: int(p.name.removeprefix("step-")), reverse=True):
         try:
@@ -126,24 +129,54 @@ def latest_checkpoint(folder: str | Path) -> tuple[Checkpoint, list[str]]:
     raise CheckpointError(f"{folder}: no usable checkpoint{': ' + tried if tried else ''}.")
 
 
+def _render(schema: Any, files: Any, aliases: Any) -> str:
+    """The manifest's text. It ends with a digest of itself: a changed alias would swap weights unseen."""
+    body = {"schema": schema, "files": files, "aliases": aliases}
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**body, "sha256": digest}, indent=1)
+
+
 def _read_manifest(folder: Path) -> Any:
     path = folder / MANIFEST
     if not path.is_file():
         raise CheckpointError(f"{folder}: not a checkpoint (it has no {MANIFEST}).")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["schema"] != SCHEMA:
-            raise CheckpointError(f"{path}: schema {manifest['schema']}, this version reads {SCHEMA}.")
-        dict(manifest["files"]), dict(manifest["aliases"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        text = path.read_bytes().decode()
+        manifest = json.loads(text)
+        schema, files, aliases = manifest["schema"], manifest["files"], manifest["aliases"]
+        if schema != SCHEMA:
+            raise CheckpointError(f"{path}: schema {schema}, this version reads {SCHEMA}.")
+        for name, entry in files.items():
+            if Path(name).name != name or name == ".." or "\\" in name:
+                raise ValueError(f"{name!r} does not name a file inside the checkpoint")
+            int(entry["bytes"]), str(entry["sha256"])
+        for name, table in aliases.items():
+            if name not in files or not all(isinstance(original, str) for original in table.values()):
+                raise ValueError(f"aliases of {name!r}")
+        if _render(schema, files, aliases) != text:
+            raise ValueError("its digest is not the one that was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: {error!r}. Use an older checkpoint.") from error
     return manifest
+
+
+def _verify(path: Path, entry: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: listed in the manifest but not there; use another checkpoint.")
+    if path.stat().st_size != entry["bytes"]:
+        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, {entry['bytes']} were written.")
+    if _sha256(path) != entry["sha256"]:
+        raise CheckpointError(
+            f"{path}: its SHA-256 is not the one that was written: the file was changed or damaged. "
+            "Use an older checkpoint of the run, or restore the file."
+        )
 
 
 def _without_aliases(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors without those that share another's memory (tied weights), and alias -> the one kept."""
     unique: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
+    storages: set[int] = set()
     seen: dict[tuple[Any, ...], str] = {}
     for name, tensor in named.items():
         key = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
@@ -151,9 +184,12 @@ def _without_aliases(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
             aliases[name] = seen[key]
             continue
         seen[key] = name
-        unique[name] = tensor.detach().to("cpu", copy=False).contiguous()
-        if unique[name].untyped_storage().nbytes() != unique[name].numel() * unique[name].element_size():
-            unique[name] = torch.clone(unique[name])  # a view would drag its whole storage along
+        whole = tensor.detach().to("cpu", copy=False).contiguous()
+        storage = whole.untyped_storage()
+        if storage.nbytes() != whole.numel() * whole.element_size() or storage.data_ptr() in storages:
+            whole = torch.clone(whole)  # a view would drag its whole storage along, or be refused as shared
+        storages.add(storage.data_ptr())
+        unique[name] = whole
     return unique, aliases
 
 

@@ -17,7 +17,8 @@ def coerce(value: Any, annotation: Any, where: str) -> Any:
     """``value`` as ``annotation`` asks, or a RecipeError that names ``where``.
 
     Strict: an int may stand for a float, a list for a tuple, a string for a path, a table for a
-    dataclass or a Use; nothing else is converted. Annotations that say nothing of plain values pass.
+    dataclass or a Use, false for None; nothing else is converted. Annotations that say nothing of plain
+    values pass.
     """
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -94,6 +95,8 @@ def _coerce_scalar(value: Any, kind: type, where: str) -> Any:
 
 
 def _coerce_union(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    if value is False and bool not in choices and type(None) in choices:
+        return None  # TOML has no null: `clip_norm = false` switches off what is on by default
     errors: list[RecipeError] = []
     for choice in choices:
         try:

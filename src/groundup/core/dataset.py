@@ -128,11 +128,19 @@ class Dataset:
         return dataclasses.replace(self, frame=self.frame[positions], split=split or self.split)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the rows in order and the kinds."""
+        """SHA-256 over the rows in order and the kinds; equal values give equal digests however they lie in memory."""
+        import pyarrow as pa  # type: ignore[import-untyped]
+
         digest = hashlib.sha256(repr(sorted(self.kinds.items())).encode())
-        buffer = io.BytesIO()
-        self.frame.write_ipc_stream(buffer)
-        digest.update(buffer.getbuffer())
+        for column in self.frame.iter_columns():  # one by one, so that only one is copied at a time
+            digest.update(repr(column.dtype).encode() + np.packbits(column.is_null().to_numpy()).tobytes())
+            buffer = io.BytesIO()
+            values = column.drop_nulls().rechunk()  # what lies under a null, or behind the last bit, is arbitrary
+            values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values
+            table = values.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
+            with pa.ipc.new_stream(buffer, table.schema) as stream:  # Arrow's own writer keeps no trace of the layout
+                stream.write_table(table)
+            digest.update(buffer.getbuffer())
         return digest.hexdigest()
 
 
@@ -177,19 +185,25 @@ def apply(step: Callable[[Dataset], Dataset], dataset: Dataset, name: str) -> Da
     """Run one step and book it in the ledger: rows and cells before and after, removals with reasons.
 
     Raises DataError when rows vanish without a reason, or vanish at all outside train once the data is
-    split: validation, test and served rows may be flagged, never dropped.
+    split: validation, test and served rows may be flagged, never dropped. Rows are told apart by ``_row``,
+    so that one dropped and another doubled is seen.
     """
     after = step(dataset)
     if not isinstance(after, Dataset):
         raise DataError(f"{name}: a step gives a Dataset back; this one gave {type(after).__name__}.")
-    gone = len(dataset) - len(after)
+    if after.split != dataset.split:
+        raise DataError(
+            f"{name}: turned data of split {dataset.split} into split {after.split}; use Dataset.with_frame."
+        )
+    gone = _rows_gone(dataset, after, name)
     if gone > 0 and dataset.split in ("valid", "test", "serve"):
         raise DataError(
             f"{name}: removed {gone} rows of the {dataset.split} split. Rows may be removed from train alone; "
             "flag or fill them instead, or remove them before the split."
         )
-    if gone > len(after.pending):
-        raise DataError(f"{name}: {gone} rows vanished, {len(after.pending)} of them with a reason. Use Dataset.keep.")
+    reasons = len(after.pending) - len(dataset.pending)
+    if gone != reasons:
+        raise DataError(f"{name}: {gone} rows vanished, {reasons} were removed with a reason. Use Dataset.keep.")
     entry = Entry(
         step=name,
         split=dataset.split,
@@ -202,11 +216,24 @@ def apply(step: Callable[[Dataset], Dataset], dataset: Dataset, name: str) -> Da
     return dataclasses.replace(after, history=(*dataset.history, entry), pending=(), notes=())
 
 
+def _rows_gone(before: Dataset, after: Dataset, name: str) -> int:
+    """How many rows of ``before`` are no longer there, counted by row number, copies included."""
+    if ROW not in after.frame.columns:
+        raise DataError(f"{name}: lost the column {ROW!r}, by which rows are named; keep it through the step.")
+    if before.frame[ROW].equals(after.frame[ROW]):
+        return 0
+    were = before.frame.group_by(ROW).len("were")
+    are = after.frame.group_by(ROW).len("are").with_columns(pl.col(ROW).cast(before.frame.schema[ROW]))
+    lost = pl.col("were").cast(pl.Int64) - pl.col("are").fill_null(0).cast(pl.Int64)
+    return int(were.join(are, on=ROW, how="left").select(lost.clip(lower_bound=0).sum()).item())
+
+
 def _cells_changed(before: Dataset, after: Dataset) -> dict[str, int]:
     """Per column that both have: how many cells of the rows that stayed are not what they were."""
     old = before.frame
-    if len(before) != len(after):
-        old = old.join(after.frame.select(ROW), on=ROW, how="semi", maintain_order="left")
+    if not old[ROW].equals(after.frame[ROW]):
+        rows = after.frame.select(pl.col(ROW).cast(old.schema[ROW]))
+        old = rows.join(old, on=ROW, how="left", maintain_order="left")
     if old.height != after.frame.height:
         return {}
     counts: dict[str, int] = {}

@@ -37,11 +37,10 @@ class MissingExtraError(GroundupError):
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint for a misspelt name: ``" Did you mean 'x'?"``, or what there is, or nothing."""
     known = sorted(set(choices))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if not close:
-        lowered = {choice.lower(): choice for choice in known}
-        matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-        close = [lowered[match] for match in matches]
+    lowered = {choice.lower(): choice for choice in known}
+    close = [lowered[name.lower()]] if name.lower() in lowered else []
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = close or [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)]
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" There is: {', '.join(known)}." if 0 < len(known) <= 40 else ""

@@ -7,17 +7,21 @@ A step is a frozen dataclass. Its constructor is its configuration; what it lear
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from groundup.core.coerce import coerce
 from groundup.core.dataset import Dataset, Kind, Splits, apply
 from groundup.core.errors import CheckpointError, DataError
-from groundup.core.use import Use, import_path, make
+from groundup.core.use import Use, import_path, resolve, signature_of
 
 
 @runtime_checkable
@@ -131,8 +135,8 @@ class Preprocessing:
         try:
             table = json.loads(text)
             prepare = tuple(_recall(call, "prepare", trusted) for call in table["prepare"])
-            return cls(prepare, _recall(table["samples"], "samples", trusted), table["schema"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            return cls(prepare, _recall(table["samples"], "samples", trusted), dict(table["schema"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"preprocessing.json: cannot be read: {error!r}.") from error
 
 
@@ -156,15 +160,58 @@ def step_name(step: Any) -> str:
 
 
 def _call(step: Any) -> dict[str, Any]:
+    """A made part as a call: an instance by its fields, a function by the options bound to it."""
     if dataclasses.is_dataclass(step) and not isinstance(step, type):
-        fields = {f.name: getattr(step, f.name) for f in dataclasses.fields(step) if f.init}
-        return {"use": import_path(type(step)), "arguments": fields}
-    function = getattr(step, "func", step)
-    return {"use": import_path(function), "arguments": dict(getattr(step, "keywords", {}))}
+        given = {f.name: getattr(step, f.name) for f in dataclasses.fields(step) if f.init}
+        name = import_path(type(step))
+    else:
+        given = dict(getattr(step, "keywords", {}))
+        name = import_path(getattr(step, "func", step))
+    # What was learned is data: a column named "use" in it is no call.
+    return {"use": name, "arguments": {n: v if n == "learned" else _plain(v) for n, v in given.items()}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Use):
+        return {"call": value.target, "arguments": {n: _plain(v) for n, v in value.arguments.items()}}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    return _call(value) if callable(value) or dataclasses.is_dataclass(value) else value
 
 
 def _recall(call: Mapping[str, Any], slot: str, trusted: tuple[str, ...] | None) -> Any:
-    return make(Use(call["use"], **call["arguments"]), slot, where=f"preprocessing.{slot}", trusted=trusted)
+    """The part that ``_call`` wrote down. Not through ``make``, which reads any table with "use" in it as a call."""
+    where = f"preprocessing.{slot}"
+    found = resolve(call["use"], slot, where=where, trusted=trusted)
+    _, hints = signature_of(found)
+    arguments = {
+        name: value
+        if name == "learned"
+        else coerce(_remake(value, name, trusted), hints.get(name, Any), f"{where}.{name}")
+        for name, value in call["arguments"].items()
+    }
+    if inspect.isclass(found):
+        return found(**arguments)
+    return functools.partial(found, **arguments) if arguments else found
+
+
+def _remake(value: Any, slot: str, trusted: tuple[str, ...] | None) -> Any:
+    if isinstance(value, list):
+        return [_remake(item, slot, trusted) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"use", "arguments"}:
+        return _recall(value, slot, trusted)
+    items = {name: _remake(item, name, trusted) for name, item in value.items()}
+    if items.keys() != {"call", "arguments"}:
+        return items
+    if trusted is not None and ":" in items["call"]:
+        resolve(items["call"], slot, where=f"preprocessing.{slot}", trusted=trusted)  # made later, so looked at now
+    return Use(items["call"], **items["arguments"])
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:

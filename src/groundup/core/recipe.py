@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
+import re
+import sys
 import tomllib
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from groundup.core.coerce import read_table
-from groundup.core.errors import RecipeError
+from groundup.core.errors import GroundupError, RecipeError
 from groundup.core.use import Use, check, with_defaults
 
 
@@ -56,6 +60,9 @@ class Training:
     device: str = "auto"
     log_every: int = 10
     evaluate_every: int | None = None
+    """Steps between two looks at the validation split; by default a tenth of the budget."""
+    evaluate_batches: int | None = None
+    """How many batches of it are looked at while training; by default all."""
     save_every: int | None = None
     keep: Literal["last", "best"] = "last"
 
@@ -94,6 +101,14 @@ class Init:
     init: Use
 
 
+_POSITIVE = ("batch_size", "accumulate", "clip_norm", "log_every", "evaluate_every", "save_every")
+
+
+def _demand_positive(value: float | None, where: str) -> None:
+    if value is not None and not value > 0:
+        raise RecipeError(f"{where}: read {value}, expected more than 0.")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One experiment: data, model, training, evaluation and, if wanted, fine-tuning."""
@@ -117,9 +132,15 @@ class Recipe:
             if len(given) != 1:
                 said = " and ".join(given) or "none of them"
                 raise RecipeError(f"{where}: exactly one of steps, epochs and minutes sets the budget; read {said}.")
-            for name in ("batch_size", "accumulate", "log_every", *given):
-                if getattr(training, name) <= 0:
-                    raise RecipeError(f"{where}.{name}: read {getattr(training, name)}, expected more than 0.")
+            for name in (*_POSITIVE, *given):
+                _demand_positive(getattr(training, name), f"{where}.{name}")
+        _demand_positive(self.evaluation.seeds, "recipe.evaluation.seeds")
+        if self.seed < 0:
+            raise RecipeError(f"recipe.seed: read {self.seed}, expected 0 or more.")
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise RecipeError(
+                f"recipe.name: read {self.name!r}, expected letters, digits, '-', '_': it names a folder."
+            )
 
     def _trainings(self) -> list[tuple[str, Training]]:
         found = [("recipe.training", self.training)]
@@ -140,14 +161,15 @@ class Recipe:
         return spelled
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain tables, lists and scalars; fields that are None are left out."""
-        plain = _plain(self)
+        """Plain tables, lists and scalars. None is left out, or false where leaving it out would mean a default."""
+        plain = _plain(self, "recipe")
         assert isinstance(plain, dict)
         return plain
 
     def digest(self) -> str:
         """SHA-256 over the resolved recipe in canonical JSON, so that spelling does not matter."""
-        text = json.dumps(self.resolved().to_dict(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        table = self.resolved().to_dict()
+        text = json.dumps(table, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_toml(self) -> str:
@@ -167,25 +189,35 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: there is no such recipe file.")
     if path.suffix == ".py":
         recipe = _read_python(path)
-        table = recipe.to_dict() if overrides else None
-    else:
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"{path}: not UTF-8 text (byte {error.start}).") from error
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{path}: not valid TOML: {error}.") from error
-    if table is not None:
-        for override in overrides:
-            _override(table, override)
-        recipe = recipe_from_dict(table, folder=path.parent)
-    return recipe.checked()
+        beside = path.parent if recipe.folder == Path() else recipe.folder
+        return override_recipe(dataclasses.replace(recipe, folder=beside), overrides)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text (byte {error.start}).") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}.") from error
+    return _overridden(table, overrides, path.parent)
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The same recipe, read as strictly as one from a file, with ``dotted.path=value`` fields set anew."""
+    return _overridden(recipe.to_dict(), overrides, recipe.folder)
+
+
+def _overridden(table: dict[str, Any], overrides: Sequence[str], folder: Path) -> Recipe:
+    for override in overrides:
+        _override(table, override)
+    return recipe_from_dict(table, folder=folder).checked()
 
 
 def recipe_from_dict(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
-    """A recipe from plain tables, as TOML and JSON give them."""
+    """A recipe from plain tables, as TOML and JSON give them; modules beside it can be named in it."""
     if "folder" in table:
         raise RecipeError("recipe.folder: no such field.")
+    beside = str(folder.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)
     recipe = read_table(Recipe, table, "recipe")
     assert isinstance(recipe, Recipe)
     return dataclasses.replace(recipe, folder=folder)
@@ -194,40 +226,64 @@ def recipe_from_dict(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
 def _read_python(path: Path) -> Recipe:
     import runpy
 
-    found = runpy.run_path(str(path)).get("recipe")
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)
+    try:
+        found = runpy.run_path(str(path)).get("recipe")
+    except GroundupError:
+        raise
+    except Exception as error:  # whatever the file does wrong is the recipe's own fault, and is told as such
+        line = error.lineno if isinstance(error, SyntaxError) else _line_within(error, path)
+        raise RecipeError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Recipe):
         raise RecipeError(f"{path}: expected a line `recipe = Recipe(...)`, found {type(found).__name__}.")
-    return found if found.folder != Path() else dataclasses.replace(found, folder=path.parent)
+    return found
+
+
+def _line_within(error: Exception, path: Path) -> int | None:
+    """The last line of the file that was being carried out."""
+    lines = [
+        number for frame, number in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)
+    ]
+    return lines[-1] if lines else None
 
 
 def _override(table: dict[str, Any], text: str) -> None:
     name, equals, value = text.partition("=")
-    if not equals or not name.strip():
+    # Messages say recipe.data.clean[0].columns, so that may be typed here too.
+    parts = re.sub(r"\[(\d+)\]", r".\1", name.strip().removeprefix("recipe.")).split(".")
+    if not equals or not all(parts):
         raise RecipeError(f"override {text!r}: expected dotted.path=value, such as training.optimizer.lr=1e-4.")
-    try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # a bare word is the string it looks like
     place: Any = table
-    *parents, last = name.strip().split(".")
-    for i, part in enumerate(parents):
-        place = _descend(place, part, ".".join(parents[: i + 1]), create=True)
-    if isinstance(place, list):
-        place[_index(place, last, name)] = parsed
-    elif isinstance(place, dict):
-        place[last] = parsed
-    else:
-        raise RecipeError(f"override {name}: {'.'.join(parents)} is {place!r}, not a table.")
+    for i, part in enumerate(parts[:-1]):
+        place = _descend(place, part, ".".join(parts[: i + 1]))
+    key = _index(place, parts[-1], name) if isinstance(place, list) else parts[-1]
+    place[key] = _value(value.strip(), name)
 
 
-def _descend(place: Any, part: str, where: str, *, create: bool) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, part, where)]
-    if not isinstance(place, dict):
-        raise RecipeError(f"override {where}: its parent is {place!r}, not a table.")
-    if create:
-        return place.setdefault(part, {})
-    return place[part]
+def _value(text: str, name: str) -> Any:
+    """A TOML value; a bare word is the string that it looks like."""
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError as error:
+        if text[:1] in ("[", "{", '"', "'"):
+            raise RecipeError(f"override {name}: {text!r} is not a TOML value: {error}.") from error
+        return text
+    if len(read) != 1:
+        raise RecipeError(f"override {name}: read {text!r}, expected one value.")
+    return read["value"]
+
+
+def _descend(place: Any, part: str, where: str) -> Any:
+    """What lies at ``part``: a table or list. A call written as its bare name becomes a table that can take more."""
+    key: Any = _index(place, part, where) if isinstance(place, list) else part
+    found = place[key] if isinstance(place, list) else place.setdefault(key, {})
+    if isinstance(found, str):
+        found = place[key] = {"use": found}
+    if not isinstance(found, (dict, list)):
+        raise RecipeError(f"override {where}: it is {found!r}, not a table.")
+    return found
 
 
 def _index(place: list[Any], part: str, where: str) -> int:
@@ -259,20 +315,27 @@ def _map_uses(value: Any, function: Any, where: str, slot: str = "") -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Use):
-        arguments = {name: _plain(inner) for name, inner in value.arguments.items() if inner is not None}
-        return {"use": value.target, **arguments}
+        return {"use": value.target, **_plain(value.arguments, where)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name.removesuffix("_"): _plain(inner)
-            for field in dataclasses.fields(value)
-            if field.compare and (inner := getattr(value, field.name)) is not None
-        }
+        table = {}
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name)
+            if field.compare and not (inner is None and field.default is None):
+                name = field.name.removesuffix("_")
+                table[name] = _plain(inner, f"{where}.{name}")
+        return table
     if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+        return {name: _plain(inner, f"{where}.{name}") for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, Path):
         return value.as_posix()
-    return value
+    if value is None:
+        return False
+    if isinstance(value, (bool, int, float, str, datetime.date, datetime.time)):
+        return value
+    raise RecipeError(
+        f'{where}: read {value!r}, which cannot be written down. Name it: Use("package.module:Name", argument=...).'
+    )

@@ -61,6 +61,12 @@ class TrainState:
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Set everything but the model's weights as it was saved. Raises CheckpointError on a mismatch."""
+        try:
+            self._restore(tensors, values)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the training's state is incomplete or damaged: {error!r}") from error
+
+    def _restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         saved = values["optimizer"]
         state: dict[int, dict[str, Any]] = {int(i): dict(entry) for i, entry in saved["scalars"].items()}
         for name, tensor in tensors.items():

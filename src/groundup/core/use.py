@@ -6,10 +6,13 @@ itself with the given options bound. Nothing is registered; a name is looked up 
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import functools
 import importlib
 import inspect
+import sys
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +44,28 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "method": ("groundup.finetune",),
 }
 """Slot or argument name -> the modules in which a bare name is looked up, in this order."""
+
+_SHAPES = ("in_features", "in_channels", "input_shape", "out_features")
+
+SUPPLIED: Mapping[str, tuple[str, ...]] = {
+    "source": ("folder",),
+    "split": ("seed",),
+    "prepare": ("exclude", "learned"),
+    "samples": ("learned",),
+    "tokenizer": ("learned",),
+    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon"),
+    **dict.fromkeys(("layers", "layer", "with"), _SHAPES),
+    "optimizer": ("params",),
+    "init": ("generator",),
+}
+"""Slot -> arguments that the run offers when the recipe leaves them open; their defaults are never spelled out."""
+
+HANDED: Mapping[str, int] = {
+    "source": 0,
+    **dict.fromkeys(("clean", "split", "prepare", "schedule", "method", "init"), 1),
+    **dict.fromkeys(("loss", "objective"), 2),
+}
+"""Slot -> how many arguments a function named there is called with; whatever else it needs, the recipe gives."""
 
 TRUSTED = ("groundup", "torch.nn", "torch.optim")
 """The only packages that names inside a downloaded checkpoint may resolve in, unless the user lists more."""
@@ -83,7 +108,7 @@ def resolve(target: str, slot: str, *, where: str = "", trusted: tuple[str, ...]
     if homes is None:
         raise RecipeError(
             f"{where}: {target!r} is a bare name, but this place has no home to look it up in. "
-            f'Write an import path: use = "package.module:{target}".'
+            f"Write an import path: use = {_as_import_path(target)}."
         )
     modules = [importlib.import_module(home) for home in homes]
     for module in modules:
@@ -93,8 +118,14 @@ def resolve(target: str, slot: str, *, where: str = "", trusted: tuple[str, ...]
     names = [name for module in modules for name in public_names(module)]
     raise RecipeError(
         f"{where}: there is no {target!r} in {' or '.join(homes)}.{nearest(target, names)} "
-        f'For a part of your own write an import path: use = "package.module:{target}".'
+        f"For a part of your own write an import path: use = {_as_import_path(target)}."
     )
+
+
+def _as_import_path(target: str) -> str:
+    """How ``target`` would be written as an import path: its last dot is often meant to be the colon."""
+    module, _, name = target.rpartition(".")
+    return f'"{module or "package.module"}:{name}"'
 
 
 def public_names(module: Any) -> list[str]:
@@ -114,17 +145,18 @@ def _is_public(module: Any, name: str) -> bool:
 
 def _import(target: str, where: str, trusted: tuple[str, ...] | None) -> Any:
     module_name, _, qualified = target.partition(":")
-    if trusted is not None and not any(
-        module_name == package or module_name.startswith(package + ".") for package in trusted
-    ):
+    if trusted is not None and not _lies_within(module_name, trusted):
         raise RecipeError(
             f"{where}: {target!r} lies outside {', '.join(trusted)}. A checkpoint may run code of these "
             f"packages only; if you trust this one, list {module_name.partition('.')[0]!r} as trusted."
         )
     try:
         found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise RecipeError(f"{where}: cannot import {module_name!r} for {target!r}: {error}.") from error
+    except (ImportError, ValueError, TypeError) as error:
+        raise RecipeError(
+            f"{where}: cannot import {module_name!r} for {target!r}: {error}. "
+            "A module lies beside the recipe, or in an installed package."
+        ) from error
     for name in qualified.split("."):
         if not hasattr(found, name):
             raise RecipeError(
@@ -133,14 +165,48 @@ def _import(target: str, where: str, trusted: tuple[str, ...] | None) -> Any:
                 else f"{where}: {target!r} does not exist."
             )
         found = getattr(found, name)
+        if trusted is not None and (inspect.ismodule(found) or name.startswith("_")):
+            raise RecipeError(f"{where}: {target!r} reaches through {name!r}; a checkpoint names public parts only.")
     if not callable(found):
         raise RecipeError(f"{where}: {target!r} is not a class or function.")
+    if trusted is not None:
+        _check_owner(found, target, where, trusted)
     return found
+
+
+def _check_owner(found: Any, target: str, where: str, trusted: tuple[str, ...]) -> None:
+    """What a trusted module has merely imported (``module:Popen``) is not a part of it."""
+    owner = str(getattr(found, "__module__", None) or "")
+    compiled = inspect.isbuiltin(found) and owner in ("torch", "torch._C._nn")  # such as torch.nn.functional.gelu
+    if not compiled and not _lies_within(owner, trusted):
+        raise RecipeError(
+            f"{where}: {target!r} comes from {owner or 'an unknown module'}, outside {', '.join(trusted)}. "
+            f"If you trust it, list {owner.partition('.')[0]!r} as trusted."
+        )
+
+
+def _lies_within(module_name: str, packages: tuple[str, ...]) -> bool:
+    return any(module_name == package or module_name.startswith(package + ".") for package in packages)
 
 
 def import_path(found: Any) -> str:
     """The ``module:name`` by which a class or function can be found again."""
-    return f"{found.__module__}:{found.__qualname__}"
+    module = "torch.nn.functional" if found.__module__ == "torch._C._nn" else found.__module__
+    return f"{module}:{found.__qualname__}"
+
+
+def _path_of(found: Any, target: str, slot: str) -> str:
+    """The import path by which ``found`` is found again: its own, or that of where it was found."""
+    module, name = str(getattr(found, "__module__", "")), str(getattr(found, "__qualname__", ""))
+    own: Any = sys.modules.get(module)
+    for part in name.split("."):
+        own = getattr(own, part, None)
+    if own is found:
+        return import_path(found)
+    if ":" in target:
+        return target
+    homes = [home for home in HOMES[slot] if getattr(importlib.import_module(home), target, None) is found]
+    return f"{homes[0]}:{target}"
 
 
 def check(use: Use, slot: str, where: str) -> Use:
@@ -157,19 +223,37 @@ def check(use: Use, slot: str, where: str) -> Use:
                 raise RecipeError(f"{at}: {use.target} takes no argument {name!r}.{nearest(name, named(parameters))}")
             checked[name] = value
             continue
-        checked[name] = _check_nested(coerce(value, hints.get(name, Any), at), name, at)
-    return Use(import_path(found), **checked)
+        hint = hints.get(name, Any)
+        checked[name] = _check_nested(_as_use(coerce(value, hint, at), name, hint), name, at)
+    return Use(_path_of(found, use.target, slot), **checked)
 
 
 def _check_nested(value: Any, slot: str, where: str) -> Any:
-    if isinstance(value, Mapping) and "use" in value:
-        arguments = {name: inner for name, inner in value.items() if name != "use"}
-        value = Use(value["use"], **arguments)
+    value = _as_use(value, slot, Any)
     if isinstance(value, Use):
         return check(value, slot, where)
     if isinstance(value, (list, tuple)):
         return type(value)(_check_nested(item, slot, f"{where}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, Mapping):
+        return {name: _check_nested(item, slot, f"{where}.{name}") for name, item in value.items()}
     return value
+
+
+def _as_use(value: Any, slot: str, hint: Any) -> Any:
+    """A table with ``use``, or the name of a function where the annotation asks for one, as the call it stands for."""
+    if isinstance(value, Mapping) and isinstance(value.get("use"), str):
+        return Use(value["use"], **{name: inner for name, inner in value.items() if name != "use"})
+    if isinstance(value, str) and _asks_for(hint, collections.abc.Callable):
+        named_by_text = slot in HOMES or ":" in value or not _asks_for(hint, str)
+        return Use(value) if named_by_text else value
+    return value
+
+
+def _asks_for(hint: Any, kind: Any) -> bool:
+    """Whether an annotation is ``kind`` or a choice with it."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_asks_for(choice, kind) for choice in typing.get_args(hint))
+    return hint is kind or typing.get_origin(hint) is kind
 
 
 def named(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
@@ -179,7 +263,10 @@ def named(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
 
 def signature_of(found: Any) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
     """Parameters and resolved annotations of a class's constructor or a function."""
-    parameters = dict(inspect.signature(found).parameters)
+    try:
+        parameters = dict(inspect.signature(found).parameters)
+    except ValueError:  # a compiled function, such as torch.nn.functional.gelu, does not tell
+        return {"options": inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)}, {}
     source = found.__init__ if inspect.isclass(found) and not dataclasses.is_dataclass(found) else found
     try:
         hints = typing.get_type_hints(source)
@@ -189,22 +276,37 @@ def signature_of(found: Any) -> tuple[dict[str, inspect.Parameter], dict[str, An
 
 
 def with_defaults(use: Use, slot: str) -> Use:
-    """The same call with every default that can be written down spelled out; what was given wins."""
+    """The same call with every default that can be written down spelled out; what was given wins.
+
+    What the run supplies is left open, or a saved recipe would override it.
+    """
     found = resolve(use.target, slot)
-    parameters, _ = signature_of(found)
+    parameters, hints = signature_of(found)
     spelled: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name in use.arguments:
-            spelled[name] = _spell(use.arguments[name], name)
-        elif parameter.default is not parameter.empty and parameter.default is not None:
-            default = parameter.default
-            if isinstance(default, (bool, int, float, str, list, tuple, Use)):
+            if use.arguments[name] is not None or parameter.default is not None:
+                spelled[name] = _spell(use.arguments[name], name)
+        elif name not in SUPPLIED.get(slot, ()):
+            default = _writable(parameter.default, hints.get(name, Any))
+            if default is not None:
                 spelled[name] = _spell(default, name)
-            elif inspect.isfunction(default):
-                spelled[name] = Use(import_path(default))
     for name, value in use.arguments.items():
-        spelled.setdefault(name, _spell(value, name))
-    return Use(import_path(found), **spelled)
+        if name not in parameters:
+            spelled[name] = _spell(value, name)
+    return Use(_path_of(found, use.target, slot), **spelled)
+
+
+def _writable(default: Any, hint: Any) -> Any:
+    """A default as a recipe would give it, or None when there is none that can be written down."""
+    if inspect.isfunction(default):
+        return None if "<" in default.__qualname__ else Use(import_path(default))  # a lambda has no name
+    if not isinstance(default, (bool, int, float, str, list, tuple, Use)):
+        return None
+    try:
+        return coerce(default, hint, "default")
+    except RecipeError:  # a default that its own annotation does not allow
+        return default
 
 
 def _spell(value: Any, slot: str) -> Any:
@@ -231,26 +333,32 @@ def make(use: Use, slot: str, *, where: str = "", trusted: tuple[str, ...] | Non
     for name, value in available.items():
         if name in parameters and name not in arguments:
             arguments[name] = value
-    if not inspect.isclass(found):
-        return functools.partial(found, **arguments) if arguments else found
     missing = [
         name
         for name in named(parameters)
         if parameters[name].default is inspect.Parameter.empty and name not in arguments
     ]
+    if not inspect.isclass(found):
+        missing = missing[HANDED.get(slot, len(missing)) :]
     if missing:
         raise RecipeError(f"{where}: {use.target} needs {', '.join(map(repr, missing))}; add it to the recipe.")
-    return found(**arguments)
+    if not inspect.isclass(found):
+        return functools.partial(found, **arguments) if arguments else found
+    try:
+        return found(**arguments)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {use.target}: {error}") from error
 
 
 def _make_nested(value: Any, slot: str, hint: Any, where: str, trusted: tuple[str, ...] | None) -> Any:
-    if isinstance(value, Mapping) and "use" in value:
-        value = Use(value["use"], **{name: inner for name, inner in value.items() if name != "use"})
+    value = _as_use(value, slot, hint)
     if isinstance(value, Use):
         return value if _wants_use(hint) else make(value, slot, where=where, trusted=trusted)
     if isinstance(value, (list, tuple)):
         items = [_make_nested(v, slot, hint, f"{where}[{i}]", trusted) for i, v in enumerate(value)]
         return type(value)(items)
+    if isinstance(value, Mapping):
+        return {n: _make_nested(v, slot, hint, f"{where}.{n}", trusted) for n, v in value.items()}
     return value
 
 

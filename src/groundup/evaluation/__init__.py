@@ -1,1 +1,20 @@
-"""."""
+"""Figures of merit: what a model reaches on samples it has not seen, beside what simple methods reach."""
+
+from groundup.evaluation.compare import Comparison, compare_reports, paired
+from groundup.evaluation.evaluate import Outcome, evaluate, mean_loss, measure
+from groundup.evaluation.scores import metric_name, over_runs, over_seeds, score, score_baseline
+
+__all__ = [
+    "Comparison",
+    "Outcome",
+    "compare_reports",
+    "evaluate",
+    "mean_loss",
+    "measure",
+    "metric_name",
+    "over_runs",
+    "over_seeds",
+    "paired",
+    "score",
+    "score_baseline",
+]

@@ -1,1 +1,16 @@
-"""."""
+"""The checks that a run must pass; each gives a Check that says what it saw and, if it failed, how to mend it."""
+
+from groundup.proof.data import constant_target, end_of_text_learned, masks, no_leaks
+from groundup.proof.model import fits_memory, gradients, initial_loss, overfits_one_batch, same_outputs
+
+__all__ = [
+    "constant_target",
+    "end_of_text_learned",
+    "fits_memory",
+    "gradients",
+    "initial_loss",
+    "masks",
+    "no_leaks",
+    "overfits_one_batch",
+    "same_outputs",
+]

@@ -1,0 +1,227 @@
+"""The command line: one command per verb, made from the verbs' own signatures."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from groundup import terminal, workflow
+from groundup.core.errors import GroundupError, nearest
+from groundup.explain import Catalogue, Explanation, explain, list_parts
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+VERBS: Mapping[str, Callable[..., Any]] = {
+    "run": workflow.run,
+    "train": workflow.train,
+    "finetune": workflow.finetune,
+    "evaluate": workflow.evaluate,
+    "predict": workflow.predict,
+    "check": workflow.check,
+    "plan": workflow.plan,
+    "explain": explain,
+    "list": list_parts,
+}
+"""What is typed -> the function that is called, in the order of the help."""
+
+MEANINGS = {
+    "recipe": "A recipe: a .toml file, or a .py file with a line 'recipe = Recipe(...)'.",
+    "run": "The folder of a run, such as runs/digits-001.",
+    "overrides": "Fields of the recipe set anew: dotted.path=value, such as training.optimizer.lr=1e-4.",
+    "inputs": "Raw inputs: a text, an image file, a CSV file, a row. After -- they may look like options.",
+    "out": "The run's folder; by default the next free one in runs/.",
+    "resume": "The folder of a run that was stopped, instead of a recipe: go on from its newest checkpoint.",
+    "name": "A layer, loss, optimizer, metric, step, ..., or an import path package.module:Name.",
+    "slot": "One place in a recipe, such as optimizer; without it, every place is listed.",
+}
+"""What each word of a command line is. Parameters that are not here can be given from Python alone."""
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+class UsageError(Exception):
+    """A command line that no verb understands."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line and give its exit status.
+
+    0; 1 for an error in what was asked; 2 for a wrong command line; 130 when interrupted. Errors are one
+    message on stderr; with GROUNDUP_TRACEBACK=1 they come with their traceback.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # what a person names lies where they stand, as for python -m
+    try:
+        _carry_out(arguments)
+    except UsageError as error:
+        print(f"{_red('error:')} {error}\n{_usage_of(arguments)}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt as interrupt:
+        said = getattr(interrupt, "__notes__", None) or _how_to_resume(arguments)
+        print("\ninterrupted.", *said, file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (GroundupError, OSError) as error:
+        if os.environ.get("GROUNDUP_TRACEBACK") == "1":
+            raise
+        print(f"{_red('error:')} {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _carry_out(arguments: Sequence[str]) -> None:
+    from cyclopts import CycloptsError
+
+    _refuse_unknown_options(arguments)
+    try:
+        result = _app()(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UsageError(str(error)) from error
+    _show(result)
+    sys.stdout.flush()
+
+
+def _app() -> App:
+    from cyclopts import App
+
+    from groundup import __version__
+
+    app = App(
+        name="groundup",
+        help="Neural networks from raw data to something fine-tuned, evaluated and served.",
+        version=__version__,
+        help_format="plaintext",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for place, (name, verb) in enumerate(VERBS.items()):
+        app.command(_command(verb), name=name, help=_help(verb), usage=_usage(name), sort_key=place)
+    return app
+
+
+def _help(verb: Callable[..., Any]) -> str:
+    """The docstring without its example and markup, each paragraph on one line."""
+    paragraphs = (inspect.getdoc(verb) or "").partition(">>>")[0].replace("``", "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).strip()
+
+
+def _command(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb with the part of its signature that a command line can give, and what each word means."""
+    from cyclopts import Parameter
+
+    @functools.wraps(verb)
+    def command(*words: Any, **options: Any) -> Any:
+        if verb is workflow.train and bool(words) == ("resume" in options):
+            raise UsageError("name a recipe to start from, or a run to go on with by --resume: one of the two.")
+        if verb is workflow.predict and len(words) < 2:
+            raise UsageError("name at least one input.")
+        return verb(*words, **options)
+
+    parameters = []
+    for parameter in _words(verb):
+        meaning = Parameter(
+            help=MEANINGS[parameter.name],
+            allow_leading_hyphen=parameter.name == "inputs",  # a row may begin with a negative number
+            show_default=False,
+        )
+        kind: Any = Path if "Path" in str(parameter.annotation) else str
+        kind = kind | None if parameter.default is None else kind
+        positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(
+            parameter.replace(
+                annotation=Annotated[kind, meaning], kind=parameter.POSITIONAL_ONLY if positional else parameter.kind
+            )
+        )
+    given: Any = command
+    del given.__wrapped__
+    given.__signature__ = inspect.Signature(parameters)
+    given.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _words(verb: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters that can be words on a command line."""
+    return [p for p in inspect.signature(verb).parameters.values() if p.name in MEANINGS]
+
+
+def _options(verb: Callable[..., Any]) -> set[str]:
+    return {f"--{p.name}" for p in _words(verb) if p.kind is p.KEYWORD_ONLY}
+
+
+def _usage(name: str) -> str:
+    words = [f"groundup {name}"]
+    for parameter in _words(VERBS[name]):
+        shown = parameter.name.upper()
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            words.append(f"[{shown.removesuffix('S')} ...]")
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            words.append(f"[--{parameter.name} FOLDER]")
+        else:
+            words.append(shown if parameter.default is parameter.empty else f"[{shown}]")
+    return " ".join(words)
+
+
+def _usage_of(arguments: Sequence[str]) -> str:
+    verb = arguments[0] if arguments and arguments[0] in VERBS else ""
+    usage = _usage(verb) if verb else f"groundup {{{','.join(VERBS)}}} ..."
+    return f"usage: {usage}\nmore:  groundup {verb + ' ' if verb else ''}--help"
+
+
+def _refuse_unknown_options(arguments: Sequence[str]) -> None:
+    """An input may begin with dashes, so a misspelt option would pass for one."""
+    known = {"--help", "--version"}.union(*(_options(verb) for verb in VERBS.values()))
+    for argument in itertools.takewhile(lambda argument: argument != "--", arguments):
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            raise UsageError(f"there is no option {name}.{nearest(name, known)} Behind -- everything is an input.")
+
+
+def _how_to_resume(arguments: Sequence[str]) -> list[str]:
+    """The run that was going on is the newest one; without a checkpoint there is nothing to go on from."""
+    if not arguments or arguments[0] not in ("run", "train"):
+        return []
+    named = [after for word, after in itertools.pairwise(arguments) if word in ("--out", "--resume")]
+    runs = sorted(Path("runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    folder = Path(named[0]) if named else runs[-1].parent if runs else Path()
+    if folder == Path() or not any(folder.glob("checkpoints/step-*/manifest.json")):
+        return ["No checkpoint was written yet."]
+    return [f"To go on from its newest checkpoint: groundup train --resume {folder}"]
+
+
+def _red(text: str) -> str:
+    return f"\033[1;31m{text}\033[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text
+
+
+def _show(result: Any) -> None:
+    """What a verb gives back and has not shown itself: an explanation, a list of parts, predictions as JSON lines."""
+    if isinstance(result, Explanation):
+        print(result)
+    elif isinstance(result, Catalogue):
+        _show_catalogue(result)
+    elif isinstance(result, list):
+        for prediction in result:
+            print(json.dumps(prediction, ensure_ascii=False))
+
+
+def _show_catalogue(catalogue: Catalogue) -> None:
+    from rich.markup import escape
+
+    for slot, names in catalogue.slots.items():
+        rows = [(name, escape(summary)) for name, summary in names.items()]
+        if slot in catalogue.also:
+            rows.append(("...", f"and all of {', '.join(catalogue.also[slot])}"))
+        terminal.table((slot, ""), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Geometric augmentation: each step is a matrix, and the product of all moves the pixels once.
+
+Coordinates are pixels from the image's centre, x to the right and y down. A step's ``matrix`` is 3 x 3 in
+homogeneous coordinates and says where a point of the image goes; the first step in a recipe acts first. What each
+image draws depends on (seed, epoch, row) alone, so it is the same however the images are batched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from groundup.core.errors import RecipeError
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotate:
+    """Turn by an angle drawn evenly from -``degrees`` to ``degrees``; positive is counter-clockwise as one sees it."""
+
+    degrees: float
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.degrees <= 180, "degrees", self.degrees, "0 to 180")
+
+    def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
+        """[[cos a, sin a], [-sin a, cos a]], for y points down."""
+        angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees))
+        cosine, sine = np.cos(angle), np.sin(angle)
+        return np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Translate:
+    """Move by up to ``fraction`` of the width and, drawn apart, of the height, either way."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.fraction <= 1, "fraction", self.fraction, "0 to 1")
+
+    def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
+        """Moves by (x, y) pixels."""
+        x, y = rng.uniform(-self.fraction, self.fraction, size=2) * (width, height)
+        return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Grow or shrink about the centre by a factor from ``low`` to ``high``, its logarithm drawn evenly."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _need(0 < self.low <= self.high, "low, high", (self.low, self.high), "0 < low <= high")
+
+    def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
+        """The same factor both ways."""
+        factor = self.low * (self.high / self.low) ** rng.uniform()
+        return np.diag([factor, factor, 1.0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Shear:
+    """Slant sideways by an angle drawn evenly from -``degrees`` to ``degrees``: x moves by y tan(angle)."""
+
+    degrees: float
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.degrees < 90, "degrees", self.degrees, "0 to below 90")
+
+    def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
+        """[[1, tan a], [0, 1]]."""
+        slope = np.tan(np.deg2rad(rng.uniform(-self.degrees, self.degrees)))
+        return np.array([[1.0, slope, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """Mirror with a probability: left and right ("horizontal"), or top and bottom ("vertical")."""
+
+    probability: float = 0.5
+    axis: Literal["horizontal", "vertical"] = "horizontal"
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.probability <= 1, "probability", self.probability, "0 to 1")
+
+    def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
+        """diag(-1, 1) or diag(1, -1), or neither."""
+        sign = -1.0 if rng.uniform() < self.probability else 1.0
+        return np.diag([sign, 1.0, 1.0] if self.axis == "horizontal" else [1.0, sign, 1.0])
+
+
+def draw_matrices(
+    augment: Sequence[Any], rows: npt.NDArray[Any], size: tuple[int, int], seed: int, epoch: int
+) -> Matrix:
+    """One matrix [B, 3, 3] for each of these rows, the product of all steps; ``size`` is (height, width)."""
+    for step in augment:
+        if not hasattr(step, "matrix"):
+            raise RecipeError(
+                f"augment: {type(step).__name__} has no matrix(rng, height, width); images need such a step."
+            )
+    matrices = np.empty((len(rows), 3, 3))
+    for i, row in enumerate(rows.tolist()):
+        rng = np.random.default_rng([seed, epoch, row])
+        product = np.eye(3)
+        for step in augment:
+            product = step.matrix(rng, *size) @ product
+        matrices[i] = product
+    return matrices
+
+
+def warp(images: Tensor, matrices: Matrix, outside: str = "zeros") -> Tensor:
+    """Images [B, C, H, W] moved by matrices [B, 3, 3], resampled once and bilinearly; each image on its own.
+
+    What comes from beyond the edge is 0 ("zeros"), the edge's value ("border") or the mirrored image
+    ("reflection"). An image whose matrix is the identity comes back bit for bit.
+    """
+    height, width = images.shape[-2:]
+    inverse = np.linalg.inv(matrices)
+    x = (np.arange(width) + 0.5 - width / 2)[None, None, :]
+    y = (np.arange(height) + 0.5 - height / 2)[None, :, None]
+    # Elementwise, not as a product of matrices, whose rounding may depend on the size of the batch.
+    row = [
+        inverse[:, i, 0, None, None] * x + inverse[:, i, 1, None, None] * y + inverse[:, i, 2, None, None]
+        for i in (0, 1)
+    ]
+    grid = torch.from_numpy(np.stack([row[0] * (2 / width), row[1] * (2 / height)], axis=-1)).to(images.dtype)
+    moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+    unmoved = torch.from_numpy((matrices == np.eye(3)).all(axis=(1, 2)))
+    return torch.where(unmoved[:, None, None, None], images, moved)
+
+
+def _need(holds: bool, name: str, read: Any, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: read {read}, expected {expected}.")

@@ -1,0 +1,101 @@
+"""What every step of the preparation asks of its columns: which they are, and that they hold what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from groundup.core.dataset import ROW, Dataset, Kind
+from groundup.core.errors import DataError
+
+
+def choose(
+    dataset: Dataset, columns: Sequence[str] | None, exclude: Sequence[str], kinds: Sequence[Kind], by: str
+) -> list[str]:
+    """The columns a step works on: those named, or all of these kinds without the excluded ones.
+
+    Raises DataError for a name that is not there, of another kind, or excluded; and when nothing is left.
+    """
+    if columns is None:
+        found = [name for name in dataset.of_kind(*kinds) if name not in exclude]
+        if not found:
+            raise DataError(f"{by}: there is no column of kind {' or '.join(kinds)}. There is {said(dataset.kinds)}.")
+        return found
+    dataset.need(*columns, by=by)
+    for name in columns:
+        if name in exclude:
+            raise DataError(
+                f"{by}: column {name!r} is the target or excluded, and is not changed; take it from columns."
+            )
+        if dataset.kinds[name] not in kinds:
+            raise DataError(f"{by}: column {name!r} is of kind {dataset.kinds[name]}, it needs {' or '.join(kinds)}.")
+    return list(columns)
+
+
+def said(kinds: Mapping[str, Kind]) -> str:
+    """Columns by kind, for messages: ``number: a, b; category: c``."""
+    grouped: dict[str, list[str]] = {}
+    for name, kind in kinds.items():
+        grouped.setdefault(kind, []).append(name)
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in grouped.items()) or "no column at all"
+
+
+def learned_columns(learned: Mapping[str, Any] | None, dataset: Dataset, by: str) -> dict[str, Any]:
+    """What a fitted step knows of each of its columns. Raises DataError when it is not fitted or one is missing."""
+    if learned is None:
+        raise DataError(f"{by}: has learned nothing yet; call fit(train) first.")
+    columns: dict[str, Any] = learned["columns"]
+    dataset.need(*columns, by=by)
+    return columns
+
+
+def numbers(dataset: Dataset, name: str, by: str) -> pl.Series:
+    """A column as float64 in which every missing value, NaN included, is null. Raises DataError for other columns."""
+    column = dataset.frame[name]
+    if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
+        raise DataError(f"{by}: column {name!r} of {dataset.origin or 'the data'} holds {column.dtype}, not numbers.")
+    return column.cast(pl.Float64).fill_nan(None)
+
+
+def present_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:
+    """The values of a column that are there, to learn from. Raises DataError when none is, or one is infinite."""
+    column = numbers(dataset, name, by)
+    endless = column.is_infinite().fill_null(False).arg_true()
+    if len(endless):
+        raise DataError(
+            f"{by}: column {name!r} is infinite at {dataset.row_names()[int(endless[0])]} ({len(endless)} such "
+            "values); nothing can be learned from it. Declare such cells as missing, or clean them before the split."
+        )
+    values = column.drop_nulls().to_numpy()
+    if not len(values):
+        raise DataError(f"{by}: all {len(dataset)} values of column {name!r} are missing; drop the column.")
+    return values
+
+
+def spellings(column: pl.Series) -> pl.Series:
+    """Categories as strings by which equal values are equal, whatever type holds them: 3, 3.0 and "3" are "3"."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        whole = (column == column.round(0)) & (column.abs() < 2.0**53)
+        numerals = column.cast(pl.Int64, strict=False).cast(pl.String)
+        return numerals.zip_with(whole.fill_null(True), column.cast(pl.String))
+    if column.dtype == pl.Boolean:
+        values = [None if value is None else str(value).lower() for value in column]
+        return pl.Series(column.name, values, dtype=pl.String)
+    return column.cast(pl.String)
+
+
+def with_columns(dataset: Dataset, changed: Mapping[str, pl.Series], notes: Collection[str] = ()) -> Dataset:
+    """The dataset with these columns set, of the kinds they had."""
+    frame = dataset.frame.with_columns(**changed)
+    return dataset.with_frame(frame).note(*notes)
+
+
+def in_order(dataset: Dataset) -> np.ndarray[Any, Any]:
+    """Positions of the rows in order of time where there is one time column, else as they were read."""
+    times = dataset.of_kind("time")
+    key = times[0] if len(times) == 1 else ROW
+    return dataset.frame[key].arg_sort().to_numpy()

@@ -1,0 +1,181 @@
+"""Rows of a table as samples: one vector of numbers each, and a class or a number to predict."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from torch import Tensor
+
+from groundup.core.dataset import ROW, Dataset, Kind
+from groundup.core.errors import DataError, nearest
+from groundup.core.preprocessing import as_tensor
+from groundup.data.prepare.columns import numbers, said
+from groundup.data.samples.raw import read_rows
+from groundup.data.samples.targets import (
+    decode_output,
+    decode_target,
+    encode_target,
+    learn_target,
+    present_output,
+    target_sizes,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedRows:
+    """Rows ready for the model: inputs float32 [N, F]; targets class numbers [N] or standardised values [N, 1]."""
+
+    inputs: np.ndarray[Any, Any]
+    targets: np.ndarray[Any, Any] | None
+    rows: np.ndarray[Any, Any]
+    samples: Rows
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(
+        self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """``{"inputs": [B, F]}`` and ``{"targets": ...}``, empty where there are none."""
+        if augment:
+            raise DataError("Rows: there is no augmentation for rows of a table; leave augment out of the recipe.")
+        targets = {} if self.targets is None else {"targets": as_tensor(self.targets[positions])}
+        return {"inputs": as_tensor(self.inputs[positions])}, targets
+
+    def arrays(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Inputs [N, F] as the model sees them, and targets [N]: class numbers, or values in the user's units."""
+        if self.targets is None:
+            raise DataError("Rows: these rows have no targets.")
+        assert self.samples.learned is not None
+        return self.inputs, decode_target(as_tensor(self.targets), self.samples.learned["target"])
+
+    def describe(self, position: int) -> dict[str, Any]:
+        """One sample as the model sees it: each input by name, and its target decoded."""
+        assert self.samples.learned is not None
+        shown = dict(zip(self.samples.learned["inputs"], self.inputs[position].tolist(), strict=True))
+        if self.targets is not None:
+            value = self.arrays()[1][position]
+            classes = self.samples.learned["target"].get("classes")
+            shown[f"target {self.samples.target}"] = classes[int(value)] if classes else float(value)
+        return shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Each row is a sample: its number and boolean columns are the inputs, ``target`` is predicted.
+
+    ``inputs`` names the input columns, with patterns as in a shell (``"wind=*"``); without it they are all
+    columns but the target and ids. ``task`` "auto" classifies a category, a boolean, or whole numbers when
+    they are at most 20 and each stands on at least 5 rows in the mean; else it regresses. A regressed target is
+    standardised for the model and given back in its own units.
+    """
+
+    target: str
+    inputs: Sequence[str] | None = None
+    task: Literal["auto", "classify", "regress"] = "auto"
+    learned: Mapping[str, Any] | None = None
+
+    def fit(self, train: Dataset) -> Self:
+        """Settle inputs and task, learn the classes or the target's scale. Raises DataError as its parts do."""
+        target = learn_target(train, self.target, self.task, "Rows")
+        inputs = choose_inputs(train, self.inputs, exclude=(self.target,), by="Rows")
+        kinds = {name: train.kinds[name] for name in train.columns if name != self.target}
+        learned = {"rows": len(train), "inputs": inputs, "target": target, "kinds": kinds}
+        return dataclasses.replace(self, task=target["task"], learned=learned)
+
+    def sizes(self) -> dict[str, Any]:
+        """``in_features``, ``input_shape``, ``out_features``, and ``num_classes`` where there are classes."""
+        learned = self._need()
+        count = len(learned["inputs"])
+        return {"input_shape": (count,), "in_features": count, **target_sizes(learned["target"])}
+
+    def encode(self, dataset: Dataset) -> EncodedRows:
+        """The rows as arrays. Raises DataError, with row and column, for an input that is missing or infinite."""
+        learned = self._need()
+        inputs = input_numbers(dataset, learned["inputs"], "Rows")
+        _refuse_gaps(dataset, inputs, learned["inputs"])
+        targets = encode_target(dataset, self.target, learned["target"], "Rows")
+        return EncodedRows(inputs.astype(np.float32), targets, dataset.frame[ROW].to_numpy(), self)
+
+    def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
+        """Rows to predict on: a dict, a list of dicts, a polars frame, JSON text, or the path of a CSV or JSON file.
+
+        ``schema`` gives the columns' kinds before the first preparation, so that steps find what they were
+        fitted on; without it the kinds after the last one are used. A value may be missing, a column may not.
+        """
+        learned = self._need()
+        kinds = {name: kind for name, kind in (schema or learned["kinds"]).items() if name != self.target}
+        return read_rows(raw, kinds, required_columns(kinds, self.inputs, learned["inputs"]), "Rows")
+
+    def decode(self, output: Tensor) -> np.ndarray[Any, Any]:
+        """Logits [N, C] as probabilities [N, C], or [N, 1] as values [N] in the target's own units."""
+        return decode_output(output, self._need()["target"])
+
+    def decode_targets(self, targets: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
+        """Class numbers [N], or values [N] in the target's own units."""
+        return decode_target(targets["targets"], self._need()["target"])
+
+    def present(self, decoded: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+        """The label with its probabilities, or the value, for each row."""
+        return present_output(decoded, self._need()["target"])
+
+    def _need(self) -> Mapping[str, Any]:
+        if self.learned is None:
+            raise DataError("Rows: has learned nothing yet; call fit(train) first.")
+        return self.learned
+
+
+def choose_inputs(train: Dataset, asked: Sequence[str] | None, exclude: Sequence[str], by: str) -> list[str]:
+    """The input columns, patterns expanded. Raises DataError for one that is not there or holds no numbers."""
+    candidates = [name for name in train.columns if name not in exclude]
+    if asked is None:
+        chosen = [name for name in candidates if train.kinds[name] not in ("id", "time")]
+    else:
+        chosen = []
+        for pattern in asked:
+            found = [pattern] if pattern in candidates else [n for n in candidates if fnmatch.fnmatchcase(n, pattern)]
+            if not found:
+                why = " is the target itself" if pattern in exclude else " matches no column"
+                raise DataError(f"{by}.inputs: {pattern!r}{why}.{nearest(pattern, candidates)}")
+            chosen += [name for name in found if name not in chosen]
+    unfit = {name: train.kinds[name] for name in chosen if train.kinds[name] not in ("number", "boolean")}
+    if unfit:
+        raise DataError(
+            f"{by}.inputs: only numbers and booleans can enter a model, but there is {said(unfit)}. Turn categories "
+            'into numbers with { use = "OneHot" } under prepare, or leave columns out with drop_columns or inputs.'
+        )
+    if not chosen:
+        raise DataError(f"{by}.inputs: there is no input column beside the target.")
+    return chosen
+
+
+def input_numbers(dataset: Dataset, names: Sequence[str], by: str) -> np.ndarray[Any, Any]:
+    """Columns as float64 [N, F], NaN where a value is missing."""
+    dataset.need(*names, by=by)
+    columns = [numbers(dataset, name, by).fill_null(np.nan).to_numpy() for name in names]
+    return np.stack(columns, axis=1)
+
+
+def required_columns(kinds: Mapping[str, Kind], asked: Sequence[str] | None, inputs: Sequence[str]) -> list[str]:
+    """The raw columns that a prediction needs: all but ids and times, or those that the inputs are made from."""
+    found = [name for name, kind in kinds.items() if kind not in ("id", "time")]
+    if asked is None:
+        return found
+    return [name for name in found if any(i == name or i.startswith((f"{name}=", f"{name}_missing")) for i in inputs)]
+
+
+def _refuse_gaps(dataset: Dataset, inputs: np.ndarray[Any, Any], names: Sequence[str]) -> None:
+    bad = ~np.isfinite(inputs.astype(np.float32))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        value = inputs[row, column]
+        what = "is missing" if np.isnan(value) else f"is {value}, too large for a model"
+        raise DataError(
+            f"Rows: {names[column]!r} {what} at {dataset.row_names()[row]} of {dataset.split or 'the data'} "
+            f'({int(bad.sum())} such cells). Fill gaps with {{ use = "Fill" }} under prepare; clip what is endless.'
+        )

@@ -1,0 +1,29 @@
+"""The LSTM as a model of a series: what the last step's state says."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from groundup.nn.dense import Dense
+
+
+class LSTM(nn.Module):
+    """Long short-term memory over the steps, then one dense layer on the last state: [B, T, F] -> [B, out_features].
+
+    ``dropout`` acts between layers and on the last state. Hochreiter and Schmidhuber 1997.
+    """
+
+    def __init__(
+        self, hidden: int, layers: int = 1, *, in_features: int, out_features: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        between = dropout if layers > 1 else 0.0
+        self.recurrence = nn.LSTM(in_features, hidden, layers, batch_first=True, dropout=between)
+        self.dropout = nn.Dropout(dropout)
+        self.output = Dense(out_features, in_features=hidden)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, T, in_features] -> [B, out_features]."""
+        states, _ = self.recurrence(inputs)
+        outputs: Tensor = self.output(self.dropout(states[:, -1]))
+        return outputs

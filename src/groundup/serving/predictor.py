@@ -1,0 +1,237 @@
+"""From raw input to answers in a person's own units, by what a checkpoint alone carries."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from groundup.core.checkpoint import Checkpoint
+from groundup.core.dataset import Dataset
+from groundup.core.errors import CheckpointError, DataError, NonFiniteError, nearest
+from groundup.core.preprocessing import Preprocessing
+from groundup.core.recipe import Recipe, recipe_from_dict
+from groundup.core.use import TRUSTED, Use, make, resolve
+from groundup.serving.generation import Sampling, generate
+
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+MAX_NEW_TOKENS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A trained model with all that its input went through in training.
+
+    >>> Predictor.load("runs/titanic-001/checkpoints/step-500").predict({"Age": 31, "Sex": "female", ...})
+    [{'label': 1, 'probability': 0.93, 'probabilities': {'0': 0.07, '1': 0.93}}]
+    """
+
+    recipe: Recipe
+    preprocessing: Preprocessing
+    model: nn.Module
+    batch_size: int = 256
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, trusted: tuple[str, ...] | None = TRUSTED, device: torch.device | str = "cpu"
+    ) -> Self:
+        """Open a checkpoint's folder: every file is verified, and the model is built and filled from it.
+
+        A checkpoint names classes and functions. They are taken from the ``trusted`` packages only; None trusts all,
+        as is right for a run of one's own. Raises CheckpointError for a folder that is damaged, incomplete, or holds
+        tensors that are not the model's; RecipeError for a name that is not trusted.
+        """
+        checkpoint = Checkpoint.open(folder)
+        try:
+            recipe = recipe_from_dict(tomllib.loads(checkpoint.text("recipe.toml")))
+        except tomllib.TOMLDecodeError as error:
+            raise CheckpointError(f"{checkpoint.folder / 'recipe.toml'}: not valid TOML: {error}.") from error
+        preprocessing = Preprocessing.from_json(checkpoint.text("preprocessing.json"), trusted)
+        model = _filled_model(checkpoint, recipe, trusted)
+        return cls.from_parts(recipe, preprocessing, model.to(device))
+
+    @classmethod
+    def from_parts(cls, recipe: Recipe, preprocessing: Preprocessing, model: nn.Module) -> Self:
+        """A predictor of what is at hand, without a checkpoint. The model is put in evaluation mode."""
+        return cls(recipe, preprocessing, model.eval())
+
+    @property
+    def task(self) -> str:
+        """What it gives: "classify", "regress", "forecast" or "generate"."""
+        return str(self.preprocessing.samples.task)
+
+    def predict(
+        self, raw: Any, *, max_new_tokens: int = MAX_NEW_TOKENS, sampling: Sampling | None = None
+    ) -> list[dict[str, Any]]:
+        """One answer for each sample in ``raw``: labels with probabilities, values, or text.
+
+        ``raw`` is what the samples read: a row as a dict, a list of rows, the path of a CSV file; the path of an
+        image, or its array; a prompt. The last two arguments are for text. What was noticed on the way (columns left
+        out, an image resized) stands under "notes". Raises DataError, with row and column, for input that the model
+        cannot take, NonFiniteError for an output that is not finite.
+        """
+        dataset = self._prepared(raw)
+        if self.task == "generate":
+            texts = [str(text) for text in dataset.frame[self.preprocessing.samples.column]]
+            found = [self._complete(text, max_new_tokens, sampling) for text in texts]
+            return _noted(found, _notes(dataset))
+        samples = self.preprocessing.samples
+        encoded = samples.encode(dataset)
+        outputs: list[Tensor] = []
+        for start in range(0, len(encoded), self.batch_size):
+            inputs, _ = encoded.batch(np.arange(start, min(start + self.batch_size, len(encoded))))
+            outputs.append(self._output(inputs, dataset, start))
+        found = samples.present(samples.decode(torch.cat(outputs)))
+        return _noted(found, [*_notes(dataset), *getattr(encoded, "notes", ())])
+
+    def stream(
+        self, prompt: str, *, max_new_tokens: int = MAX_NEW_TOKENS, sampling: Sampling | None = None
+    ) -> Iterator[str]:
+        """The text that goes on from ``prompt``, piece by piece as it is made; whole characters only.
+
+        Raises DataError when the model is none of language.
+        """
+        tokenizer = self._tokenizer()
+        return _characters(self._tokens(prompt, max_new_tokens, sampling), tokenizer)
+
+    def _complete(self, text: str, max_new_tokens: int, sampling: Sampling | None) -> dict[str, Any]:
+        ids = list(self._tokens(text, max_new_tokens, sampling))
+        completion = self._tokenizer().decode(ids)
+        ended = len(ids) < max_new_tokens
+        return {"prompt": text, "completion": completion, "tokens": len(ids), "ended": ended}
+
+    def _tokens(self, prompt: str, max_new_tokens: int, sampling: Sampling | None) -> Iterator[int]:
+        samples = self.preprocessing.samples
+        return generate(
+            self.model,
+            samples.prompt_tokens(prompt),
+            max_new_tokens,
+            sampling,
+            stop=(self._tokenizer().end_of_text,),
+            context=samples.sizes()["length"],
+        )
+
+    def _tokenizer(self) -> Any:
+        if self.task != "generate":
+            raise DataError(f"this model does not write text: its task is {self.task}; use predict.")
+        return self.preprocessing.samples.learned_tokenizer
+
+    def _prepared(self, raw: Any) -> Dataset:
+        """Raw input read against the columns as they were before the first step, then prepared as in training."""
+        return self.preprocessing(self.preprocessing.samples.read(raw, self.preprocessing.schema))
+
+    def _output(self, inputs: Mapping[str, Tensor], dataset: Dataset, start: int) -> Tensor:
+        weight = next(self.model.parameters(), None)
+        device = "cpu" if weight is None else weight.device
+        with torch.no_grad():
+            output: Tensor = self.model(**{name: value.to(device) for name, value in inputs.items()})
+        bad = ~torch.isfinite(output).flatten(1).all(dim=1)
+        if bool(bad.any()):
+            place = start + int(bad.nonzero()[0])
+            names = dataset.row_names()
+            where = names[place] if place < len(names) else f"sample {place}"
+            raise NonFiniteError(f"the model's output for {where} is not finite; its weights may be damaged.")
+        return output.cpu()
+
+
+def _characters(tokens: Iterator[int], tokenizer: Any) -> Iterator[str]:
+    """Text as soon as it is whole: a character can need several tokens."""
+    waiting: list[int] = []
+    for token in tokens:
+        waiting.append(token)
+        text = tokenizer.decode(waiting)
+        if not text.endswith("\ufffd"):
+            yield text
+            waiting = []
+    if waiting:
+        yield tokenizer.decode(waiting)
+
+
+def _notes(dataset: Dataset) -> list[str]:
+    return [line for entry in dataset.history for line in entry.notes] + list(dataset.notes)
+
+
+def _noted(found: list[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]]:
+    return [{**line, "notes": notes} for line in found] if notes else found
+
+
+# ---------------------------------------------------------------------------------- the model of a checkpoint
+
+
+def _filled_model(checkpoint: Checkpoint, recipe: Recipe, trusted: tuple[str, ...] | None) -> nn.Module:
+    table = checkpoint.json("sizes.json")
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{checkpoint.folder / 'sizes.json'}: holds {table!r:.60}, expected a table of sizes.")
+    sizes = {name: tuple(size) if isinstance(size, list) else size for name, size in table.items()}
+    with torch.random.fork_rng(devices=[]):  # the first weights are overwritten; the caller's random numbers are not
+        model = _built_model(recipe, sizes, trusted)
+        tensors = checkpoint.tensors("model.safetensors")
+        if recipe.finetune is not None and tensors.keys() != model.state_dict().keys():
+            # Saved while it was fine-tuned: the method has added tensors of its own.
+            demand_trusted(recipe.finetune.method, "method", trusted)
+            make(recipe.finetune.method, "method", where="recipe.finetune.method", trusted=trusted)(model)
+    expected = model.state_dict()
+    where = checkpoint.folder / "model.safetensors"
+    for said, names, others in (
+        ("lacks", expected.keys() - tensors.keys(), tensors),
+        ("holds, and the model has no place for,", tensors.keys() - expected.keys(), expected),
+    ):
+        if names:
+            first, more = min(names), f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(f"{where}: it {said} {first!r}{more}.{nearest(first, others)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{where}: {name!r} has the shape {tuple(tensor.shape)}, the model's {tuple(expected[name].shape)}."
+            )
+    model.load_state_dict(tensors)
+    return model
+
+
+def _built_model(recipe: Recipe, sizes: Mapping[str, Any], trusted: tuple[str, ...] | None) -> nn.Module:
+    """The model as the recipe describes it: made, then swapped."""
+    demand_trusted(recipe.model, "model", trusted)
+    for change in recipe.swap:
+        demand_trusted(change.with_, "with", trusted)
+    try:
+        model = make(recipe.model, "model", where="recipe.model", trusted=trusted, **sizes)
+    except (TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"recipe.model: {recipe.model.target} cannot be built for these sizes: {error}."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(f"recipe.model: {recipe.model.target} makes {type(model).__name__}, expected a Module.")
+    if recipe.swap:
+        swap = resolve("groundup.nn.swap:swap", "with")
+        for i, change in enumerate(recipe.swap):
+            swap(model, change.where, make(change.with_, "with", where=f"recipe.swap[{i}].with", trusted=trusted))
+    return model
+
+
+def demand_trusted(value: Any, slot: str, trusted: tuple[str, ...] | None) -> None:
+    """Raise RecipeError for any import path in a call, however deep, that lies outside the trusted packages.
+
+    A part may carry out the calls among its arguments by itself (a list of layers does), and a string there can
+    become one; so every string of that form is looked at.
+    """
+    if trusted is None:
+        return
+    if isinstance(value, Use):
+        demand_trusted(value.target, slot, trusted)
+        demand_trusted(value.arguments, slot, trusted)
+    elif isinstance(value, str) and IMPORT_PATH.fullmatch(value):
+        resolve(value, slot, where=f"recipe.{slot}", trusted=trusted)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            demand_trusted(inner, name, trusted)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            demand_trusted(inner, slot, trusted)

@@ -1,0 +1,345 @@
+"""What a person sees while a run goes down the river: headings, tables, progress bars, notes.
+
+The parts never print; workflow hands them what to show. `quiet` turns all of it off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from groundup.core.plan import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+    from torch import nn
+
+    from groundup.core.batch import Step
+    from groundup.core.dataset import Dataset, Entry, Splits
+    from groundup.core.plan import Plan
+    from groundup.core.preprocessing import Encoded, Preprocessing
+    from groundup.core.report import Metric, Proof
+
+_shown: dict[str, Any] = {"quiet": False, "stage": 0, "started": time.monotonic()}
+
+
+def console() -> Console:
+    """The one console; made when first needed."""
+    if "console" not in _shown:
+        from rich.console import Console
+
+        _shown["console"] = Console(highlight=False, soft_wrap=False, width=_width())
+    made: Console = _shown["console"]
+    return made
+
+
+def _width() -> int | None:
+    return None if os.environ.get("COLUMNS") or os.isatty(1) else 100
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is shown inside."""
+    before = _shown["quiet"]
+    _shown["quiet"] = True
+    try:
+        yield
+    finally:
+        _shown["quiet"] = before
+
+
+def begin(title: str, lines: Sequence[str] = ()) -> None:
+    """The heading of a run; stages are counted from here."""
+    _shown["stage"], _shown["started"] = 0, time.monotonic()
+    if _shown["quiet"]:
+        return
+    from rich.panel import Panel
+
+    console().print()
+    body = "\n".join(lines)
+    console().print(Panel(body, title=f"[bold]{title}[/bold]", title_align="left", border_style="blue"))
+
+
+def stage(title: str, what: str = "") -> None:
+    """The heading of one bank of the river, numbered, with the time since the start."""
+    _shown["stage"] += 1
+    if _shown["quiet"]:
+        return
+    elapsed = format_seconds(time.monotonic() - _shown["started"])
+    console().print()
+    console().rule(
+        f"[bold blue]{_shown['stage']}[/bold blue]  [bold]{title}[/bold]"
+        + (f"  [dim]{what}[/dim]" if what else "")
+        + f"  [dim]{elapsed}[/dim]",
+        align="left",
+        style="blue",
+    )
+
+
+def say(text: str, style: str = "") -> None:
+    """One line."""
+    if not _shown["quiet"]:
+        console().print(text, style=style or None)
+
+
+def warn(text: str) -> None:
+    """One line that must not be overlooked."""
+    if not _shown["quiet"]:
+        console().print(f"  [yellow]![/yellow] {escape(text)}")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """A table; columns after the first are set right when they hold figures."""
+    if _shown["quiet"]:
+        return
+    from rich import box
+    from rich.table import Table
+
+    rows = [[value.markup if isinstance(value, Marked) else escape(_cell(value)) for value in row] for row in rows]
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, header_style="dim")
+    for i, name in enumerate(columns):
+        figures = i > 0 and all(_is_figure(row[i]) for row in rows)
+        made.add_column(name, justify="right" if figures else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    console().print(made)
+
+
+def ledger(entries: Iterable[Entry]) -> None:
+    """What each cleaning step did: rows in and out, cells changed, reasons."""
+    rows = []
+    for entry in entries:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in entry.reasons().items())
+        cells = sum(entry.cells_changed.values())
+        rows.append((entry.step, entry.split or "all", entry.rows_before, entry.rows_after, cells, reasons or "-"))
+    table(("step", "rows of", "in", "out", "cells changed", "removed because"), rows)
+
+
+def source(dataset: Dataset) -> None:
+    """What was read: rows, columns with their kinds and missing values, and what could not be read."""
+    size_read = format_bytes(dataset.frame.estimated_size())
+    say(f"  {len(dataset):,} rows from {escape(dataset.origin or 'memory')}, {size_read} in memory")
+    rows = []
+    for name in dataset.columns:
+        column = dataset.frame[name]
+        example = next((v for v in column.head(50).to_list() if v is not None), None)
+        rows.append((name, dataset.kinds[name], column.null_count(), _short(example)))
+    table(("column", "kind", "missing", "for example"), rows)
+    for line in dataset.notes:
+        warn(line)
+
+
+def splits(made: Splits, leaks: Sequence[Any]) -> None:
+    """Rows of each part, and whether any stands in two of them."""
+    total = sum(len(part) for part in made.parts().values()) or 1
+    table(("split", "rows", "share"), [(n, len(p), f"{len(p) / total:.1%}") for n, p in made.parts().items()])
+    say(f"  [red]{len(leaks)} rows stand in two splits[/red]" if leaks else "  no row of valid or test stands in train")
+
+
+def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
+    """What was learned from train, what each step changed, and the samples that came of it."""
+    done = {name: [e for e in part.history if e.split == name] for name, part in made.parts().items()}
+    if done["train"]:
+        cells = {name: [sum(e.cells_changed.values()) for e in entries] for name, entries in done.items()}
+        removed = {name: sum(len(e.removed) for e in entries) for name, entries in done.items()}
+        rows = [
+            (entry.step, *(cells[name][i] if i < len(cells[name]) else 0 for name in done), "; ".join(entry.notes))
+            for i, entry in enumerate(done["train"])
+        ]
+        table(("step", *(f"cells of {name}" for name in done), "seen in train"), rows)
+        if any(removed.values()):
+            say("  removed: " + ", ".join(f"{count} of {name}" for name, count in removed.items() if count))
+    encoded(fitted.samples, parts)
+
+
+def encoded(builder: Any, parts: Mapping[str, Encoded]) -> None:
+    """How many samples came of each split, and what a model may ask for."""
+    table(("split", "samples"), [(name, len(samples)) for name, samples in parts.items()])
+    say(f"  [dim]{escape(', '.join(f'{name} {value}' for name, value in builder.sizes().items()))}[/dim]")
+
+
+def samples(builder: Any, part: Encoded) -> None:
+    """One sample as the model sees it; for text its tokens, those that are not learned from dimmed."""
+    if _shown["quiet"] or not len(part):
+        return
+    if not hasattr(builder, "describe"):
+        return
+    import numpy as np
+
+    from groundup.core.batch import Batch
+
+    tokens = builder.describe(Batch(*part.batch(np.arange(1))))
+    from rich.text import Text
+
+    line = Text("  ")
+    for text, trained in tokens[:160]:
+        line.append(text, style="green" if trained else "dim")
+    line.append(" …" if len(tokens) > 160 else "")
+    learned = sum(trained for _, trained in tokens)
+    say(f"  one sample as the model sees it: {learned} of {len(tokens)} tokens are learned from [green]these[/green]")
+    console().print(line)
+
+
+def model(built: nn.Module) -> None:
+    """The structure, one row a part, equal neighbours together; and how many parameters there are."""
+    rows: list[tuple[str, str, int]] = []
+    for name, part in built.named_children():
+        inner = list(part.named_children())
+        kinds = {type(child).__name__ for _, child in inner}
+        count = sum(p.numel() for p in part.parameters())
+        listed = type(part).__name__ in ("ModuleList", "Sequential") and len(kinds) == 1 and len(inner) > 1
+        rows.append((name, f"{len(inner)} x {kinds.pop()}" if listed else type(part).__name__, count))
+    table(("part", "kind", "parameters"), rows)
+    parameters = list(built.parameters())
+    total = sum(p.numel() for p in parameters)
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    frozen = "" if trained == total else f", {trained:,} of them trained ({trained / total:.1%})"
+    say(f"  [bold]{total:,}[/bold] parameters{frozen}")
+
+
+def decisions(made: Mapping[str, Any], steps: int) -> None:
+    """What was decided for the whole run, each with its reason."""
+    rows = [("device", f"{made['device']}, {made['threads']} threads", "")]
+    rows.append(("precision", made["precision"]["name"], made["precision"]["reason"]))
+    compiled = made["compile"]
+    rows.append(("compiled", "yes" if compiled["on"] else "no", compiled["reason"]))
+    measured = made.get("seconds_per_step")
+    rows.append(("steps", f"{steps:,}", f"at {format_seconds(measured)} a step" if measured else ""))
+    table(("decided", "", "because"), rows)
+
+
+def plan(planned: Plan) -> None:
+    """Memory and time by part, with the assumptions."""
+    table(("plan", "estimate"), planned.rows())
+    for line in planned.assumptions:
+        say(f"  [dim]{escape(line)}[/dim]")
+
+
+def proof(checked: Proof) -> None:
+    """The checks, each with what it saw."""
+    marks = {True: Marked("[green]passed[/green]"), False: Marked("[red]FAILED[/red]")}
+    table(("check", "", "saw"), [(c.name, marks[c.passed], c.saw) for c in checked.checks])
+
+
+def metrics(title: str, found: Mapping[str, Mapping[str, Metric]]) -> None:
+    """Metrics side by side: one row a metric, one column for the model and each baseline."""
+    names = list(dict.fromkeys(name for one in found.values() for name in one))
+    rows = [[name, *(str(one[name]) if name in one else "-" for one in found.values())] for name in names]
+    table((title, *found), rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Marked:
+    """A cell that carries colours; every other value is shown as it is."""
+
+    markup: str
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """A spinner while something without a known length runs; nothing in a log."""
+    if _shown["quiet"] or not console().is_terminal:
+        yield
+        return
+    with console().status(f"[dim]{escape(what)}[/dim]"):
+        yield
+
+
+class Bar:
+    """A progress bar with rate and time left; on a terminal it moves, in a log it prints each tenth."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None, total: float, unit: str) -> None:
+        self.progress, self.task, self.total, self.unit = progress, task, total, unit
+        self.started, self.printed, self.marked = time.monotonic(), 0, ""
+        self.first: tuple[int, float] | None = None
+        self.loss = 0.0
+
+    def update(self, done: float, text: str = "") -> None:
+        """Set how much is done, and a few words beside the bar."""
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, completed=done, text=text)
+        elif not _shown["quiet"] and self.total and int(10 * done / self.total) > self.printed:
+            self.printed = int(10 * done / self.total)
+            spent = time.monotonic() - self.started
+            left = spent / done * (self.total - done) if done else 0.0
+            console().print(
+                f"  {done / self.total:4.0%}  {text}  [dim]{format_seconds(spent)} spent, {format_seconds(left)} left[/dim]"
+            )
+
+    def step(self, step: Step) -> None:
+        """Set it from a training step: loss, smoothed over some twenty steps, and rate."""
+        done = step.tokens if self.unit == "tokens" else step.samples
+        if self.first is None:
+            self.first, self.loss = (done, time.monotonic()), step.loss
+        self.loss += (step.loss - self.loss) / min(step.number, 20)
+        spent = time.monotonic() - self.first[1]
+        pace = f"  {(done - self.first[0]) / spent:,.0f} {self.unit}/s" if spent > 1 else ""
+        self.update(step.number, f"loss {self.loss:.4f}{pace}{self.marked}")
+
+    def mark(self, text: str) -> None:
+        """A few words that stay beside the bar until the next ones."""
+        self.marked = f"  {text}"
+
+
+@contextlib.contextmanager
+def bar(title: str, total: float, unit: str = "") -> Iterator[Bar]:
+    """A progress bar for the duration of the block."""
+    if _shown["quiet"] or not console().is_terminal:
+        yield Bar(None, None, total, unit)
+        return
+    from rich import progress as shown
+
+    columns = (
+        shown.TextColumn("  {task.description}"),
+        shown.BarColumn(bar_width=28),
+        shown.TaskProgressColumn(),
+        shown.TimeElapsedColumn(),
+        shown.TextColumn("[dim]left[/dim]"),
+        shown.TimeRemainingColumn(),
+        shown.TextColumn("{task.fields[text]}"),
+    )
+    with shown.Progress(*columns, console=console(), transient=False) as moving:
+        yield Bar(moving, moving.add_task(title, total=total, text=""), total, unit)
+
+
+def code(text: str, prompt: str = "") -> None:
+    """Generated text after its prompt, in a frame."""
+    if _shown["quiet"]:
+        return
+    from rich.panel import Panel
+    from rich.text import Text
+
+    body = Text(prompt, style="bold")
+    body.append(text, style="green")
+    console().print(Panel(body, border_style="dim"))
+
+
+def escape(text: str) -> str:
+    """Text whose brackets are shown, not read as colours."""
+    from rich.markup import escape as escaped
+
+    return escaped(text)
+
+
+def _short(value: Any) -> str:
+    text = f"{len(value):,} bytes" if isinstance(value, bytes) else " ".join(str(value).split())
+    return text if len(text) <= 44 else text[:43] + "…"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return str(value)
+
+
+def _is_figure(text: str) -> bool:
+    return bool(text) and (text == "-" or text[0].isdigit() or (text[0] in "-+." and len(text) > 1))

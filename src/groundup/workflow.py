@@ -1,0 +1,738 @@
+"""The whole river on one page: from raw files to something trained, fine-tuned, evaluated and used.
+
+Each verb reads top to bottom and imports the parts it needs; the parts meet nowhere but here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groundup import terminal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from groundup.core.batch import Batch, Bookmark, Loss, Step
+    from groundup.core.checkpoint import Checkpoint
+    from groundup.core.dataset import Dataset, Splits
+    from groundup.core.plan import Plan
+    from groundup.core.preprocessing import Encoded, Preprocessing
+    from groundup.core.recipe import DataRecipe, Finetune, Recipe, Training
+    from groundup.core.report import Metric, Proof, Report
+    from groundup.core.run import Run
+    from groundup.core.state import TrainState
+    from groundup.core.use import Use
+    from groundup.evaluation import Outcome
+
+Objective = Callable[["nn.Module", "Batch"], "Loss"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What stands between raw files and training: the splits, what was fitted on train, and the samples."""
+
+    recipe: Recipe
+    splits: Splits
+    preprocessing: Preprocessing
+    encoded: Mapping[str, Encoded]
+    leaks: tuple[Any, ...]
+    """Rows of valid and test that stand in train as well."""
+    fingerprint: str
+    """Of the cleaned data, before the split."""
+
+    @property
+    def samples(self) -> Any:
+        """The fitted builder of samples."""
+        return self.preprocessing.samples
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a model's constructor may ask for."""
+        found: dict[str, Any] = self.samples.sizes()
+        return found
+
+    @property
+    def held_out(self) -> str:
+        """The split that figures are reported on: test, or valid where the recipe keeps no test rows."""
+        return "test" if len(self.encoded["test"]) else "valid"
+
+    def batches(self, training: Training, bookmark: Bookmark) -> Iterator[Batch]:
+        """The endless, seeded, resumable stream of training batches."""
+        from groundup.core.use import make
+        from groundup.data.loading import batches
+
+        augment = [make(use, "augment", where="recipe.data.augment") for use in self.recipe.data.augment]
+        seed, size = self.recipe.seed, training.batch_size
+        return batches(self.encoded["train"], size, seed=seed, bookmark=bookmark, augment=augment)
+
+    def once(self, split: str, batch_size: int) -> Iterator[Batch]:
+        """Each sample of a split once, in order, never augmented."""
+        from groundup.data.loading import once
+
+        return once(self.encoded[split], batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run that has a model: what the later verbs start from."""
+
+    run: Run
+    prepared: Prepared
+    model: nn.Module
+    training: Training
+    objective: Objective
+    report: Report | None = None
+    """What was measured at its end."""
+
+
+# ---------------------------------------------------------------------------------------------- the verbs
+
+
+def run(recipe: str | Path | Recipe, *overrides: str, out: Path | None = None) -> Path:
+    """The whole river: train and evaluate, then fine-tune and write samples where the recipe asks for it."""
+    recipe = _recipe(recipe, overrides)
+    trained = _train(recipe, out)
+    tuned = _finetune(trained, recipe.finetune) if recipe.finetune is not None else trained
+    if recipe.prompts:
+        _write_samples(tuned)
+    _write_page(trained.run)
+    terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{trained.run.folder}[/bold]; open report.html there.")
+    return trained.run.folder
+
+
+def train(
+    recipe: str | Path | Recipe | None = None, *overrides: str, out: Path | None = None, resume: Path | None = None
+) -> Path:
+    """Prepare, prove, plan, train, evaluate; gives the run's folder.
+
+    ``resume`` names a run instead of a recipe: it goes on from its newest checkpoint that verifies, and ends
+    as an unbroken run would have.
+    """
+    from groundup.core.errors import RecipeError
+
+    if resume is not None:
+        if recipe is not None:
+            raise RecipeError("train: a run that is resumed has its own recipe; give a recipe or resume, not both.")
+        return _resume(resume).run.folder
+    if recipe is None:
+        raise RecipeError("train: give a recipe, or resume=RUN to go on with a run.")
+    return _train(_recipe(recipe, overrides), out).run.folder
+
+
+def finetune(run: str | Path, *overrides: str, out: Path | None = None) -> Path:
+    """Fine-tune a run's model as its recipe's ``[finetune]`` says; lies in ``RUN/finetune`` unless told otherwise."""
+    from groundup.core.errors import RecipeError
+
+    trained = _reopen(run, overrides)
+    recipe = trained.prepared.recipe
+    if recipe.finetune is None:
+        raise RecipeError('recipe.finetune: there is none. Add a table [finetune] with method = { use = "lora" }.')
+    return _finetune(trained, recipe.finetune, out).run.folder
+
+
+def evaluate(run: str | Path) -> Report:
+    """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
+    trained = _reopen(run)
+    terminal.stage("evaluate", f"on {trained.prepared.held_out}")
+    return _evaluate(trained)
+
+
+def predict(run: str | Path, *inputs: Any) -> list[dict[str, Any]]:
+    """Labels, values or text for raw input: a row, a CSV file, an image, a prompt."""
+    from groundup.core.run import Run
+    from groundup.serving import Predictor
+
+    predictor = Predictor.load(Run.open(run).checkpoint().folder)
+    return [line for raw in inputs for line in predictor.predict(raw)]
+
+
+def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
+    """Prepare the data, build the model, and prove both before anything is spent on training."""
+    prepared = prepare(recipe, *overrides)
+    terminal.stage("prove", "nothing is trained")
+    proof = _prove(prepared, design(prepared), prepared.recipe.training)
+    terminal.proof(proof)
+    return proof.demand()
+
+
+def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
+    """Memory and time of a training, part by part, with the assumptions, before it is started."""
+    prepared = prepare(recipe, *overrides)
+    terminal.stage("plan", "nothing is trained")
+    return _plan(prepared, design(prepared), prepared.recipe.training)
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preprocessing | None = None) -> Prepared:
+    """Sources, cleaning, split, preprocessing fitted on train (or as given), samples."""
+    from groundup.core.dataset import apply
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+
+    recipe = _recipe(recipe, overrides)
+    data = recipe.data
+    terminal.stage("sources", _short(data.source))
+    dataset: Dataset = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)()
+    terminal.source(dataset)
+    source = dataset
+    if data.clean:
+        terminal.stage("clean", "every removal goes into the ledger with its reason")
+        for i, use in enumerate(data.clean):
+            with terminal.busy(_short(use)):
+                dataset = apply(make(use, "clean", where=f"recipe.data.clean[{i}]"), dataset, _short(use))
+        terminal.ledger(dataset.history)
+    fingerprint = dataset.fingerprint()
+    terminal.stage("split", _short(data.split))
+    splits: Splits = make(data.split, "split", where="recipe.data.split", seed=recipe.seed)(dataset)
+    with terminal.busy("looking for rows that stand in two splits"):
+        leaks = _leaks(splits, source)
+    terminal.splits(splits, leaks)
+    terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
+    with terminal.busy("fitting and encoding"):
+        if preprocessing is None:
+            samples = make(data.samples, "samples", where="recipe.data.samples")
+            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits)
+        else:
+            splits = splits.map(preprocessing)
+        encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
+    terminal.preprocessing(preprocessing, splits, encoded)
+    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint)
+
+
+def _steps(data: DataRecipe) -> list[Any]:
+    from groundup.core.use import make
+
+    target = data.samples.arguments.get("target")
+    exclude = (target,) if isinstance(target, str) else ()
+    return [
+        make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=exclude) for i, use in enumerate(data.prepare)
+    ]
+
+
+def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
+    """Rows of valid and test that stand in train as well: texts exactly or nearly, others as they were read.
+
+    Rows that are equal only because columns were dropped are different rows.
+    """
+    from groundup.core.dataset import ROW
+    from groundup.data.cleaning.duplicates import find_leaks
+
+    texts = splits.train.of_kind("text")
+    if texts:
+        return tuple(find_leaks(splits, texts[:1]))
+    return tuple(
+        find_leaks(splits.map(lambda p: p.with_frame(p.frame.select(ROW).join(source.frame, on=ROW), source.kinds)))
+    )
+
+
+def _recipe(recipe: str | Path | Recipe, overrides: tuple[str, ...] = ()) -> Recipe:
+    from groundup.core.recipe import Recipe, override_recipe, read_recipe
+
+    if isinstance(recipe, Recipe):
+        return override_recipe(recipe, overrides)
+    return read_recipe(recipe, overrides)
+
+
+# ---------------------------------------------------------------------------------------------- design, proof, plan
+
+
+def design(prepared: Prepared) -> nn.Module:
+    """The model as the recipe describes it: sizes taken from the data, swapped, initialised by the seed."""
+    from groundup.core.use import make
+    from groundup.nn.init import initialise
+    from groundup.nn.swap import swap
+    from groundup.training import seed_everything
+
+    recipe = prepared.recipe
+    seed_everything(recipe.seed)
+    model: nn.Module = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
+    for i, change in enumerate(recipe.swap):
+        swap(model, change.where, make(change.with_, "with", where=f"recipe.swap[{i}].with"))
+    rules = [
+        (rule.where, make(rule.init, "init", where=f"recipe.init[{i}].init")) for i, rule in enumerate(recipe.init)
+    ]
+    if rules:
+        initialise(model, rules)
+    return model
+
+
+def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: bool = True) -> Proof:
+    """What must hold before step 1; each check says what it saw. A model that is not fresh may know something."""
+    from groundup import proof
+    from groundup.core.batch import Bookmark
+    from groundup.core.report import Proof
+
+    objective = _objective(training)
+    batch = next(prepared.batches(training, Bookmark()))
+    checks = [proof.no_leaks(prepared.leaks), proof.masks([batch])]
+    end = getattr(prepared.samples, "end_of_text", None)
+    if end is not None:
+        checks.append(proof.end_of_text_learned(batch, end))
+    expected = _expected_loss(prepared, training) if fresh else None
+    if expected is not None:
+        checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected))
+    checks.append(proof.gradients(model, objective, batch))
+    return Proof(tuple(checks))
+
+
+def _expected_loss(prepared: Prepared, training: Training) -> float | None:
+    """Where theory puts the loss of a model that knows nothing: log of the classes, or the targets' variance."""
+    task, sizes = prepared.samples.task, prepared.sizes
+    if task == "generate":
+        return math.log(sizes["vocab_size"])
+    loss = training.objective.arguments.get("loss")
+    name = _short(loss) if loss is not None else "cross_entropy"
+    if task == "classify" and name == "cross_entropy":
+        return math.log(sizes["num_classes"])
+    return 1.0 if task in ("regress", "forecast") and name == "mse" else None
+
+
+def _loss_of(model: nn.Module, batch: Batch, objective: Objective) -> float:
+    import torch
+
+    with torch.no_grad():
+        return float(objective(model, batch).total)
+
+
+def _plan(prepared: Prepared, model: nn.Module, training: Training) -> Plan:
+    """Memory and time before anything is spent; raises ProofError when the memory is not there."""
+    from groundup import proof
+    from groundup.core.batch import Bookmark
+    from groundup.core.report import Proof
+    from groundup.planning import hardware, measure_speed, plan_memory, plan_time
+    from groundup.training import choose_device, choose_precision
+
+    device = choose_device(training.device)
+    precision = choose_precision(training.precision, device, sum(p.numel() for p in model.parameters()))
+    batch = next(next(prepared.batches(training, Bookmark())).parts(-(-training.batch_size // training.accumulate)))
+    planned = plan_memory(
+        model, batch, _optimizer(model, training), _objective(training), precision.name, training.accumulate
+    )
+    planned = plan_time(planned, measure_speed(device.type), _steps_of(prepared, training), training.minutes)
+    terminal.plan(planned)
+    Proof((proof.fits_memory(planned, hardware().memory_bytes),)).demand()
+    return planned
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def _train(recipe: Recipe, out: Path | None) -> Trained:
+    from groundup.core.run import Run, refuse_existing
+
+    if recipe.evaluation.seeds > 1:
+        return _train_seeds(recipe, out)
+    refuse_existing(out)
+    terminal.begin(recipe.name, [f"recipe {recipe.digest()[:12]}, seed {recipe.seed}"])
+    prepared = prepare(recipe)
+    terminal.stage("design", _short(recipe.model))
+    model = design(prepared)
+    terminal.model(model)
+    terminal.stage("prove", "before the first step")
+    proof = _prove(prepared, model, recipe.training)
+    terminal.proof(proof)
+    terminal.samples(prepared.samples, prepared.encoded["train"])
+    proof.demand()
+    terminal.stage("plan", "memory and time, before they are spent")
+    planned = _plan(prepared, model, recipe.training)
+    run = Run.create(recipe, out)
+    _write_borders(run, prepared, proof, planned)
+    trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+    terminal.stage("train", str(run.folder))
+    _learn(trained, _begin(trained))
+    return _conclude(trained)
+
+
+def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
+    """What is known before the first step: the ledger, what was fitted, the proof and the plan."""
+    entries: list[Any] = []
+    for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
+        entries += [entry for entry in part.history if entry not in entries]
+    run.write(
+        "ledger.jsonl", "".join(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
+    )
+    run.write("preprocessing.json", prepared.preprocessing.to_json())
+    run.write_json("proof.json", dataclasses.asdict(proof))
+    run.write_json("plan.json", planned.to_dict())
+    rows = {name: len(part) for name, part in prepared.splits.parts().items()}
+    samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
+    run.write_json("data.json", {"fingerprint": prepared.fingerprint, "rows": rows, "samples": samples})
+
+
+def _begin(trained: Trained, *, measure: bool = True) -> TrainState:
+    """A state at step 0, with the decisions that hold for the whole run: device, precision, compiling, steps."""
+    from groundup.core.batch import Bookmark
+    from groundup.core.state import TrainState
+    from groundup.core.use import make
+    from groundup.training import choose_device, move, set_threads, settle
+
+    training, prepared = trained.training, trained.prepared
+    set_threads()
+    model = move(trained.model, choose_device(training.device))
+    schedule = make(training.schedule, "schedule") if training.schedule is not None else None
+    steps = _steps_of(prepared, training) or 0
+    state = TrainState(model, _optimizer(model, training), schedule, total_steps=steps)
+    if measure:
+        settle(
+            state,
+            next(prepared.batches(training, Bookmark())),
+            trained.objective,
+            precision=training.precision,
+            compile=training.compile,
+            minutes=training.minutes,
+            accumulate=training.accumulate,
+        )
+        terminal.decisions(state.decisions, state.total_steps)
+    return state
+
+
+def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    from groundup.core.use import make
+    from groundup.optim import parameter_groups
+
+    groups = parameter_groups(model, rules=training.groups)
+    made: torch.optim.Optimizer = make(
+        training.optimizer, "optimizer", where="recipe.training.optimizer", params=groups
+    )
+    return made
+
+
+def _objective(training: Training) -> Objective:
+    from groundup.core.use import make
+
+    made: Objective = make(training.objective, "objective", where="recipe.training.objective")
+    return made
+
+
+def _steps_of(prepared: Prepared, training: Training) -> int | None:
+    """The budget in steps, or None where it is given in minutes and has to be measured."""
+    if training.steps is not None:
+        return training.steps
+    if training.epochs is None:
+        return None
+    a_pass = math.ceil(len(prepared.encoded["train"]) / training.batch_size)
+    return max(1, round(training.epochs * a_pass))
+
+
+def _learn(trained: Trained, state: TrainState) -> None:
+    """The loop: step, log, evaluate, save; the periods are the recipe's own."""
+    from groundup.training import fit
+
+    run, prepared, training = trained.run, trained.prepared, trained.training
+    evaluating = training.evaluate_every or max(1, state.total_steps // 10)
+    saving = training.save_every or evaluating
+    stream = prepared.batches(training, state.bookmark)
+    started = time.monotonic()
+    unit = "tokens" if prepared.samples.task == "generate" else "samples"
+    with terminal.bar("training", state.total_steps, unit) as bar:
+        for step in fit(state, stream, trained.objective, clip_norm=training.clip_norm, accumulate=training.accumulate):
+            bar.step(step)
+            if step.every(training.log_every) or step.last:
+                run.log(kind="train", step=step.number, time_s=time.monotonic() - started, **_values(step))
+            improved = False
+            if step.every(evaluating) or step.last:
+                loss = _validate(trained, state)
+                improved = loss < run.best()[1]
+                run.log(kind="valid", step=step.number, loss=loss, time_s=time.monotonic() - started)
+                bar.mark(f"valid {loss:.4f}")
+            if step.every(saving) or step.last or (improved and training.keep == "best"):
+                _save(trained, state)
+
+
+def _validate(trained: Trained, state: TrainState) -> float:
+    """Mean loss on the first batches of the validation split, as many as the recipe says."""
+    from itertools import islice
+
+    from groundup.evaluation import mean_loss
+    from groundup.training import Precision
+
+    training = trained.training
+    batches = islice(trained.prepared.once("valid", training.batch_size), training.evaluate_batches)
+    with Precision(**state.decisions["precision"]).autocast():
+        return mean_loss(state.model, batches, trained.objective)
+
+
+def _values(step: Step) -> dict[str, Any]:
+    names = ("loss", "learning_rate", "gradient_norm", "samples", "tokens")
+    return {name: getattr(step, name) for name in names} | dict(step.parts)
+
+
+def _save(trained: Trained, state: TrainState) -> None:
+    run, prepared, training = trained.run, trained.prepared, trained.training
+    best_step = run.best()[0]
+    run.save(
+        state.step,
+        {"model.safetensors": state.model.state_dict(), "training.safetensors": state.tensors()},
+        {"state.json": state.to_json(), **_carried(prepared)},
+        keep={best_step} if training.keep == "best" and best_step is not None else set(),
+    )
+
+
+def _carried(prepared: Prepared) -> dict[str, str]:
+    """What a checkpoint carries beside its tensors, so that it can take raw input anywhere."""
+    from groundup.core.report import machine
+
+    about = {"digest": prepared.recipe.digest(), "data": prepared.fingerprint, "machine": machine()}
+    return {
+        "recipe.toml": prepared.recipe.resolved().to_toml(),
+        "preprocessing.json": prepared.preprocessing.to_json(),
+        "sizes.json": json.dumps(prepared.sizes),
+        "provenance.json": json.dumps(about, indent=1),
+    }
+
+
+def _conclude(trained: Trained) -> Trained:
+    """After the last step: choose the weights, prove that they read back, evaluate, write the report."""
+    run, training, prepared = trained.run, trained.training, trained.prepared
+    name = f"step-{run.best()[0]}" if training.keep == "best" else None
+    checkpoint = run.choose(name)
+    trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
+    terminal.stage("evaluate", f"{checkpoint.folder.name} on {prepared.held_out}")
+    _prove_same(trained, checkpoint, "the model read back from its checkpoint")
+    report = _evaluate(trained)
+    report.save(run.folder / "report.json")
+    _write_page(run)
+    return dataclasses.replace(trained, report=report)
+
+
+def _write_page(run: Run) -> None:
+    """``report.html``: everything the run's folder holds, on one page that needs no network."""
+    from groundup.evaluation import run_page
+
+    run.write("report.html", run_page(run))
+
+
+def _prove_same(trained: Trained, checkpoint: Checkpoint, what: str) -> None:
+    """What serves, made from the checkpoint's folder alone, gives the trained model's outputs."""
+    from groundup import proof
+    from groundup.core.report import Proof
+    from groundup.serving import Predictor
+
+    batch = next(trained.prepared.once(trained.prepared.held_out, min(8, trained.training.batch_size)))
+    device = next(trained.model.parameters()).device
+    served = Predictor.load(checkpoint.folder).model.to(device)
+    found = Proof((proof.same_outputs(trained.model, served, batch.to(device), name=what),))
+    terminal.proof(found)
+    saved = trained.run.read_json("proof.json") if (trained.run.folder / "proof.json").is_file() else {"checks": []}
+    trained.run.write_json("proof.json", {"checks": [*saved["checks"], *dataclasses.asdict(found)["checks"]]})
+    found.demand()
+
+
+# ---------------------------------------------------------------------------------------------- evaluation
+
+
+def _evaluate(trained: Trained) -> Report:
+    """Metrics on the held-out split with their intervals, beside the recipe's baselines on the same samples."""
+    from groundup import evaluation
+    from groundup.core.report import Report
+    from groundup.core.use import make
+
+    prepared, recipe = trained.prepared, trained.prepared.recipe
+    split = prepared.held_out
+    metrics = [make(use, "metrics") for use in recipe.evaluation.metrics]
+    outcome = _measure(trained)
+    found = {"model": evaluation.score(metrics, outcome, recipe.seed)}
+    for use in recipe.evaluation.baselines:
+        with terminal.busy(f"baseline {_short(use)}"):
+            answers = make(use, "baselines")(prepared.encoded["train"], prepared.encoded[split])
+        found[_short(use)] = evaluation.score_baseline(metrics, answers, outcome, recipe.seed)
+    terminal.metrics(split, found)
+    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint)
+
+
+def _scores(trained: Trained) -> dict[str, Metric]:
+    """The recipe's metrics of the model on the held-out split."""
+    from groundup import evaluation
+    from groundup.core.use import make
+
+    metrics = [make(use, "metrics") for use in trained.prepared.recipe.evaluation.metrics]
+    return dict(evaluation.score(metrics, _measure(trained), trained.prepared.recipe.seed))
+
+
+def _measure(trained: Trained) -> Outcome:
+    """The model's answers on the held-out split beside the truth."""
+    from groundup import evaluation
+    from groundup.training import choose_precision
+
+    prepared, device = trained.prepared, next(trained.model.parameters()).device
+    size = sum(p.numel() for p in trained.model.parameters())
+    precision = choose_precision(trained.training.precision, device, size)
+    batches = prepared.once(prepared.held_out, trained.training.batch_size)
+    with terminal.busy("measuring"), precision.autocast():
+        return evaluation.measure(trained.model, batches, prepared.samples, prepared.encoded[prepared.held_out])
+
+
+def _train_seeds(recipe: Recipe, out: Path | None) -> Trained:
+    """The same recipe once for each seed (split, initialisation and order), and the figures over all of them."""
+    from groundup.core.run import Run
+    from groundup.evaluation import over_runs
+
+    parent = Run.create(recipe, out)
+    runs: list[Trained] = []
+    for seed in range(recipe.seed, recipe.seed + recipe.evaluation.seeds):
+        one = dataclasses.replace(recipe, seed=seed, evaluation=dataclasses.replace(recipe.evaluation, seeds=1))
+        with terminal.quiet() if runs else contextlib.nullcontext():
+            runs.append(_train(one, parent.folder / f"seed-{seed}"))
+        terminal.say(f"  seed {seed}: done")
+    report = over_runs([one.report for one in runs if one.report is not None])
+    terminal.stage("all seeds", f"means over {len(runs)} seeds, with 95% intervals")
+    terminal.metrics(report.split, {"model": report.metrics, **report.baselines})
+    report.save(parent.folder / "report.json")
+    first = runs[0].run
+    parent.write_json("chosen.json", {"checkpoint": f"{first.folder.name}/{first.chosen()}"})
+    _write_page(parent)
+    return dataclasses.replace(runs[0], run=parent, report=report)
+
+
+# ---------------------------------------------------------------------------------------------- later verbs
+
+
+def _resume(folder: Path) -> Trained:
+    """Everything as it was at the newest checkpoint that verifies; then the loop goes on."""
+    from groundup.core.run import Run
+
+    run = Run.open(folder)
+    checkpoint, passed_over = run.newest()
+    for line in passed_over:
+        terminal.warn(f"passed over: {line}")
+    trained = _opened(run, checkpoint)
+    finetuned = (run.folder / "before.json").is_file()
+    if finetuned:
+        trained = _as_finetuned(trained)
+    state = _begin(trained, measure=False)
+    state.model.load_state_dict(checkpoint.tensors("model.safetensors"))
+    state.restore(checkpoint.tensors("training.safetensors"), checkpoint.json("state.json"))
+    run.rewind(state.step)
+    terminal.stage("train", f"goes on behind step {state.step:,} of {state.total_steps:,}")
+    _learn(trained, state)
+    return _conclude_finetuned(trained) if finetuned else _conclude(trained)
+
+
+def _as_finetuned(trained: Trained) -> Trained:
+    """A run that was stopped while it was fine-tuned, with what the method adds to the model."""
+    from groundup.core.use import make
+
+    wanted = trained.prepared.recipe.finetune
+    assert wanted is not None
+    make(wanted.method, "method", where="recipe.finetune.method")(trained.model)
+    return dataclasses.replace(trained, training=wanted.training, objective=_objective(wanted.training))
+
+
+def _reopen(folder: str | Path, overrides: tuple[str, ...] = ()) -> Trained:
+    """A finished run with the weights it chose."""
+    from groundup.core.run import Run
+
+    run = Run.open(folder)
+    checkpoint = run.checkpoint()
+    trained = _opened(run, checkpoint, overrides)
+    trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
+    return trained
+
+
+def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = ()) -> Trained:
+    """A run's data, prepared again by the preprocessing that was fitted then, and its model as designed."""
+    from groundup.core.preprocessing import Preprocessing
+
+    recipe = _recipe(run.recipe(), overrides)
+    terminal.begin(recipe.name, [f"from {checkpoint.folder}"])
+    preprocessing = Preprocessing.from_json(checkpoint.text("preprocessing.json"))
+    prepared = prepare(recipe, preprocessing=preprocessing)
+    if prepared.fingerprint != checkpoint.json("provenance.json")["data"]:
+        terminal.warn("the data is no longer what the run was trained on; figures may differ for that reason")
+    return Trained(run, prepared, design(prepared), recipe.training, _objective(recipe.training))
+
+
+def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Trained:
+    """Another training from these weights: a method that says what is trained, samples and a budget of its own."""
+    from groundup.core.run import Run, refuse_existing
+    from groundup.core.use import make
+
+    out = out or trained.run.folder / "finetune"
+    refuse_existing(out)
+    terminal.stage("fine-tune", _short(wanted.method))
+    prepared = _prepared_for(trained.prepared, wanted)
+    tuned = dataclasses.replace(
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+    )
+    before = _scores(tuned)
+    make(wanted.method, "method", where="recipe.finetune.method")(tuned.model)
+    terminal.model(tuned.model)
+    proof = _prove(prepared, tuned.model, wanted.training, fresh=False)
+    terminal.proof(proof)
+    terminal.samples(prepared.samples, prepared.encoded["train"])
+    proof.demand()
+    planned = _plan(prepared, tuned.model, wanted.training)
+    tuned = dataclasses.replace(tuned, run=Run.create(prepared.recipe, out))
+    _write_borders(tuned.run, prepared, proof, planned)
+    tuned.run.write_json("before.json", {name: dataclasses.asdict(metric) for name, metric in before.items()})
+    _learn(tuned, _begin(tuned))
+    return _conclude_finetuned(tuned)
+
+
+def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
+    """The same splits as the samples that fine-tuning asks for, with the tokenizer that the model was trained with."""
+    from groundup.core.preprocessing import fit_step
+    from groundup.core.use import make
+
+    if wanted.samples is None:
+        return prepared
+    samples = make(wanted.samples, "samples", where="recipe.finetune.samples")
+    if hasattr(samples, "with_tokenizer"):
+        samples = samples.with_tokenizer(prepared.samples)
+    with terminal.busy("encoding"):
+        samples = fit_step(samples, prepared.splits.train)
+        encoded = {name: samples.encode(part) for name, part in prepared.splits.parts().items()}
+    terminal.encoded(samples, encoded)
+    preprocessing = dataclasses.replace(prepared.preprocessing, samples=samples)
+    return dataclasses.replace(prepared, preprocessing=preprocessing, encoded=encoded)
+
+
+def _conclude_finetuned(tuned: Trained) -> Trained:
+    """Measure what fine-tuning changed, on held-out samples; fold it into plain weights; prove these equal."""
+    from groundup.core.checkpoint import write_checkpoint
+    from groundup.core.report import Metric, Report
+    from groundup.finetune import lora_layers, merge
+
+    run, prepared = tuned.run, tuned.prepared
+    terminal.stage("evaluate", f"before and after fine-tuning, on {prepared.held_out}")
+    before = {name: Metric(**values) for name, values in run.read_json("before.json").items()}
+    after = _scores(tuned)
+    terminal.metrics(prepared.held_out, {"before": before, "after": after})
+    report = Report(prepared.held_out, after, {"before": before}, prepared.recipe.digest(), prepared.fingerprint)
+    report.save(run.folder / "report.json")
+    model = merge(copy.deepcopy(tuned.model)) if lora_layers(tuned.model) else tuned.model
+    merged = write_checkpoint(run.folder / "merged", {"model.safetensors": model.state_dict()}, _carried(prepared))
+    run.write_json("chosen.json", {"checkpoint": "merged"})
+    _prove_same(tuned, merged, "the merged model")
+    _write_page(run)
+    return dataclasses.replace(tuned, report=report)
+
+
+def _write_samples(trained: Trained) -> None:
+    """What the model writes after the recipe's prompts."""
+    from groundup.serving import Predictor
+
+    terminal.stage("write", "after prompts that it has not seen")
+    predictor = Predictor.load(trained.run.checkpoint().folder)
+    written = []
+    for prompt in trained.prepared.recipe.prompts:
+        (answer,) = predictor.predict(prompt, max_new_tokens=120)
+        terminal.code(answer["completion"], prompt)
+        written.append({"prompt": prompt, "completion": answer["completion"]})
+    trained.run.write_json("samples.json", written)
+
+
+def _short(use: Use) -> str:
+    """The name that a call goes by, without its module."""
+    return use.target.rpartition(":")[2]

@@ -1,0 +1,190 @@
+"""Exact and near duplicates against brute force, and leaks planted across splits."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.core.dataset import Dataset, Splits, apply
+from groundup.core.errors import DataError
+from groundup.data import splitting
+from groundup.data.cleaning import drop_exact_duplicates, drop_near_duplicates
+from groundup.data.cleaning.duplicates import candidate_pairs, find_leaks, resemblance, rows_per_band
+from groundup.data.cleaning.shingles import shingles
+from groundup.data.sources import standard_library
+
+
+def texts(*values: str | None) -> Dataset:
+    columns = {"path": [f"{i}.txt" for i in range(len(values))], "text": list(values)}
+    return Dataset.of(pl.DataFrame(columns, schema={"path": pl.String, "text": pl.String}), {"path": "id", "text": "text"})
+
+
+def plain_shingles(text: str) -> set[tuple[str, ...]]:
+    """The definition, written out."""
+    tokens = re.findall(r"[A-Za-z0-9_]+|[^\x00-\x7f]|[!-~]|[\x00-\x08\x0e-\x1f\x7f]", text)
+    return {tuple(tokens[i : i + 5]) for i in range(max(len(tokens) - 4, 1))} if tokens else set()
+
+
+@given(st.lists(st.text(st.sampled_from("ab1_ .,\n\té中\x01"), max_size=40), max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_shingles_are_those_of_the_definition(values: list[str]) -> None:
+    fast = shingles(values)
+    plain = [plain_shingles(value) for value in values]
+    assert [len(one) for one in fast] == [len(one) for one in plain]
+    for i, j in itertools.combinations(range(len(values)), 2):
+        union = len(plain[i] | plain[j])
+        expected = len(plain[i] & plain[j]) / union if union else 0.0
+        assert resemblance(fast[i], fast[j]) == pytest.approx(expected, abs=0)
+
+
+def test_shingles_do_not_depend_on_the_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [f"def f{i}(x):\n    return x + {i}\n" * (i % 5 + 1) for i in range(50)] + ["", "\n\n", "a b"]
+    together = shingles(values)
+    monkeypatch.setattr("groundup.data.cleaning.shingles.BYTES_AT_ONCE", 64)
+    for one, alone, apart in zip(together, (shingles([value])[0] for value in values), shingles(values), strict=True):
+        assert np.array_equal(one, alone)
+        assert np.array_equal(one, apart)
+        assert np.array_equal(one, np.unique(one))
+
+
+@pytest.mark.parametrize("similarity", [0.3, 0.5, 0.8, 0.95])
+def test_no_similar_pair_of_the_standard_library_is_missed(similarity: float) -> None:
+    sets = shingles([text for text in standard_library().frame["text"] if len(text) < 4000])
+    found = set(candidate_pairs(sets, similarity))
+    sizes = [len(one) for one in sets]
+    missed = similar = 0
+    for i, j in itertools.combinations(range(len(sets)), 2):
+        if min(sizes[i], sizes[j]) >= similarity * max(sizes[i], sizes[j], 1):
+            if resemblance(sets[i], sets[j]) >= similarity:
+                similar += 1
+                # Of equal sets only the first is paired with others.
+                missed += (i, j) not in found and not _has_twin(sets, i) and not _has_twin(sets, j)
+    assert similar > 0
+    assert missed == 0
+
+
+def _has_twin(sets: list[np.ndarray], i: int) -> bool:
+    return any(k != i and np.array_equal(one, sets[i]) for k, one in enumerate(sets))
+
+
+def test_bands_reach_the_recall_they_promise() -> None:
+    for similarity in (0.3, 0.5, 0.7, 0.8, 0.9, 0.99):
+        rows = rows_per_band(similarity)
+        assert 1 - (1 - similarity**rows) ** (128 // rows) >= 0.9999
+        assert 1 - (1 - similarity ** (rows + 1)) ** (128 // (rows + 1)) < 0.9999
+
+
+WORDS = [f"word{i}" for i in range(400)]
+
+
+def document(seed: int, length: int = 300) -> list[str]:
+    return random.Random(seed).choices(WORDS, k=length)
+
+
+def test_near_duplicates_keep_the_first_and_say_how_near() -> None:
+    base = document(0)
+    chain = [*base]
+    chain[10:12] = ["new", "words"]
+    far = [*chain]
+    far[100:110] = [f"other{i}" for i in range(10)]
+    dataset = texts(
+        " ".join(document(1)), " ".join(base), "\n".join(base), " ".join(chain), " ".join(far), "", " ", None
+    )
+    cleaned = apply(drop_near_duplicates, dataset, "drop_near_duplicates")
+    assert cleaned.frame["path"].to_list() == ["0.txt", "1.txt", "5.txt", "6.txt", "7.txt"]
+    reasons = dict(cleaned.history[-1].removed)
+    assert reasons["2.txt"] == "near duplicate: 1.00 like 1.txt"
+    for name, like in (("3.txt", "1.txt"), ("4.txt", "3.txt")):
+        value, _, other = reasons[name].removeprefix("near duplicate: ").partition(" like ")
+        assert other == like
+        sets = [plain_shingles(dataset.frame["text"][int(one[0])]) for one in (name, like)]
+        assert float(value) == round(len(sets[0] & sets[1]) / len(sets[0] | sets[1]), 2)
+    assert len(drop_near_duplicates(dataset, similarity=1.0)) == 7
+    for wrong in (0.0, -1.0, 1.1):
+        with pytest.raises(DataError, match="similarity"):
+            drop_near_duplicates(dataset, similarity=wrong)
+
+
+def test_thousands_of_copies_take_no_square_time() -> None:
+    many = [" ".join(document(0))] * 5000 + [" ".join([*document(0), str(i)]) for i in range(300)]
+    assert len(drop_near_duplicates(texts(*many))) == 1
+
+
+def test_exact_duplicates_of_any_kind_of_row() -> None:
+    frame = pl.DataFrame(
+        {
+            "name": ["a", "b", "c", "d", "e", "f"],
+            "number": [1.0, 1.0, None, None, 2.0, 1.0],
+            "image": [b"x", b"x", b"y", b"y", b"x", b"z"],
+            "pixels": [[1, 2], [1, 2], [3], [3], [1, 2], [1, 2]],
+        }
+    )
+    dataset = Dataset.of(frame, {"name": "id"})
+    cleaned = drop_exact_duplicates(dataset)
+    assert cleaned.frame["name"].to_list() == ["a", "c", "e", "f"]
+    assert cleaned.pending == (("b", "exact duplicate: of a"), ("d", "exact duplicate: of c"))
+    assert drop_exact_duplicates(dataset, ["number"]).frame["name"].to_list() == ["a", "c", "e"]
+    with pytest.raises(DataError, match="no column 'nummer'"):
+        drop_exact_duplicates(dataset, ["nummer"])
+    with pytest.raises(DataError, match="but its ids"):
+        drop_exact_duplicates(Dataset.of(pl.DataFrame({"n": ["a"]}), {"n": "id"}))
+
+
+def test_planted_leaks_of_text_are_found() -> None:
+    changed = [*document(3)]
+    changed[50:53] = ["not", "the", "same"]
+    parts = {
+        "train": [" ".join(document(i)) for i in range(20)],
+        "valid": [" ".join(changed), " ".join(document(100)), "", " ".join(document(101))],
+        "test": ["\n".join(document(5)), " ".join(document(101)), " ".join(document(102)), ""],
+    }
+    splits = Splits(*(texts(*values) for values in parts.values()))
+    leaks = {(leak.split, leak.name): leak for leak in find_leaks(splits, "text", 0.8)}
+    assert set(leaks) == {("valid", "0.txt"), ("test", "0.txt"), ("test", "1.txt")}
+    assert leaks["valid", "0.txt"].like == "train: 3.txt"
+    assert 0.9 < leaks["valid", "0.txt"].similarity < 1
+    assert leaks["test", "0.txt"][2:] == ("train: 5.txt", 1.0)
+    assert leaks["test", "1.txt"][2:] == ("valid: 3.txt", 1.0)
+
+
+def test_a_leak_is_found_behind_a_twin_in_its_own_split() -> None:
+    base, near = document(3), [*document(3), "more"]
+    splits = Splits(texts(" ".join(near)), texts("a b c d e f"), texts(" ".join(base), " ".join(base)))
+    assert [(leak.split, leak.name, leak.like) for leak in find_leaks(splits, "text")] == [
+        ("test", "0.txt", "train: 0.txt"),
+        ("test", "1.txt", "train: 0.txt"),
+    ]
+    turned = Splits(splits.test, splits.valid, splits.train)
+    assert [(leak.split, leak.name, leak.like) for leak in find_leaks(turned, "text")] == [
+        ("test", "0.txt", "train: 0.txt")
+    ]
+
+
+def test_leaks_of_tables_are_rows_with_equal_features() -> None:
+    def table(names: list[str], ages: list[int | None], sexes: list[str]) -> Dataset:
+        return Dataset.of(pl.DataFrame({"name": names, "age": ages, "sex": sexes}), {"name": "id"})
+
+    splits = Splits(
+        table(["a", "b", "b2"], [1, None, 1], ["m", "f", "m"]),
+        table(["c"], [2], ["m"]),
+        table(["d", "e", "f"], [None, 2, 1], ["f", "m", "f"]),
+    )
+    assert [tuple(leak) for leak in find_leaks(splits)] == [
+        ("test", "d", "train: b", 1.0),
+        ("test", "e", "valid: c", 1.0),
+    ]
+    assert len(find_leaks(splits, ["age"])) == 3
+
+
+def test_cleaned_standard_library_has_no_leak_and_an_uncleaned_one_has() -> None:
+    whole = standard_library()
+    assert find_leaks(splitting.by_hash(whole, "path", 0.2, 0.2), "text", 0.8)
+    cleaned = drop_near_duplicates(drop_exact_duplicates(whole))
+    assert find_leaks(splitting.by_hash(cleaned, "path", 0.2, 0.2), "text", 0.8) == []

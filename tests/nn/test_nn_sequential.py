@@ -1,0 +1,113 @@
+"""Nobody types an input width, and what does not fit is said with its place and the shapes so far."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from groundup.core.errors import RecipeError
+from groundup.core.use import Use, check, make
+from groundup.nn import Residual, Sequential
+
+IMAGE = (1, 8, 8)
+CONVNET = [
+    Use("Conv2d", channels=6, kernel=3),
+    Use("ReLU"),
+    Use("MaxPool2d", kernel=2),
+    Use("Flatten"),
+    Use("Dense", features=16, init=Use("he_normal")),
+    Use("torch.nn.functional:relu6"),
+    Use("Dense"),
+]
+
+
+def test_shapes_are_carried_through():
+    model = Sequential(CONVNET, IMAGE, 10)
+    assert model(torch.randn(5, *IMAGE)).shape == (5, 10)
+    assert [layer.in_features for layer in model.modules() if isinstance(layer, nn.Linear)] == [96, 16]
+    assert model.layers[0].in_channels == 1
+
+
+def test_from_a_recipe():
+    layers = [
+        {"use": "Conv2d", "channels": 4},
+        {"use": "Residual", "layers": [{"use": "Conv2d", "channels": 4}, {"use": "BatchNorm2d"}, {"use": "GELU"}]},
+        {"use": "Sequential", "layers": [{"use": "Flatten"}, "LayerNorm", {"use": "Dropout", "p": 0.5}]},
+        {"use": "Sequential", "layers": [{"use": "Dense", "features": 9}, {"use": "Dense"}]},
+    ]
+    use = check(Use("Sequential", layers=layers), "model", "recipe.model")
+    model = make(use, "model", input_shape=IMAGE, out_features=3, in_features=1, num_classes=3)
+    assert model(torch.randn(2, *IMAGE)).shape == (2, 3)
+    assert model.training
+    assert all(m.training for m in model.modules())
+    with pytest.raises(RecipeError, match=r"recipe\.model\.layers\[0\]\.chanels: .*Did you mean 'channels'"):
+        check(Use("Sequential", layers=[{"use": "Conv2d", "chanels": 4}]), "model", "recipe.model")
+
+
+def test_series_and_one_dense_layer():
+    model = Sequential(
+        [Use("LSTM", hidden=8), Use("Attention", num_heads=2), Use("LastStep"), Use("Dense")], (24, 5), 3
+    )
+    assert model(torch.randn(2, 24, 5)).shape == (2, 3)
+    assert make(Use("Dense"), "model", in_features=5, out_features=2)(torch.randn(3, 5)).shape == (3, 2)
+    words = Sequential([Use("Embedding", features=6, vocab_size=11), Use("GRU", hidden=4), Use("LastStep")], (7,))
+    assert words(torch.randint(0, 11, (2, 7))).shape == (2, 4)
+
+
+def test_looking_for_shapes_leaves_no_trace():
+    torch.manual_seed(1)
+    model = Sequential([Use("BatchNorm2d"), Use("Dropout", p=0.9), Use("Flatten"), Use("Dense")], IMAGE, 2)
+    assert (model.layers[0].num_batches_tracked.item(), model.layers[0].running_mean.item()) == (0, 0.0)
+    assert all(p.grad is None for p in model.parameters())
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    nn.Linear(64, 2)
+    assert torch.equal(after, torch.rand(1)), "random numbers were drawn beside the weights'"
+
+
+def test_on_the_meta_device():
+    with torch.device("meta"):
+        model = Sequential(CONVNET, IMAGE, 10)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    assert model.layers[-1].out_features == 10
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (
+            [Use("Flatten"), Use("Conv2d", channels=3)],
+            r"layers\[1\] \(Conv2d\) does not fit the shape \(64,\).*\(channels, height, width\).*"
+            r"input \(1, 8, 8\) -> Flatten \(64,\)",
+        ),
+        ([Use("MaxPool2d", kernel=9)], r"layers\[0\] \(MaxPool2d\) does not fit the shape \(1, 8, 8\).*too small"),
+        ([Use("Flatten"), Use("LSTM", hidden=3)], r"layers\[1\] \(LSTM\).*takes \(steps, features\)"),
+        (
+            [Use("Flatten"), Use("Dense", in_features=3)],
+            r"layers\[1\] \(Dense\).*Leave in_features out: it is filled in",
+        ),
+        ([Use("Flatten"), Use("Dense"), Use("Dense")], r"layers\[1\].*add features.*So far: input"),
+        ([Use("Conv2d", channels=3), Use("Dense")], r"gives \(3, 8, 10\), the data needs \(10,\).*Flatten"),
+        ([Use("Flatten"), Use("Dense", features=5)], r"gives \(5,\), the data needs \(10,\)"),
+        ([Use("Flatten"), Use("Dens")], r"layers\[1\].*Did you mean 'Dense'"),
+        ([Use("Flatten"), Use("Attention", num_heads=2)], r"layers\[1\] \(Attention\)"),
+        ([Use("Conv2d")], r"layers\[0\]: Conv2d needs 'channels'"),
+        ([Use("Conv2d", channels=0)], r"layers\[0\]"),
+        ([Use("Residual", layers=[Use("Conv2d", channels=3)])], r"layers\[0\]: .*give back the shape"),
+        (
+            [Use("Flatten"), Use("Residual", layers=[Use("Dense", features=3)]), Use("Dense")],
+            r"layers\[1\]: .*\(3,\).*\(64,\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_with_its_place(layers, said):
+    with pytest.raises(RecipeError, match=f"(?s){said}"):
+        Sequential(layers, IMAGE, 10)
+
+
+def test_residual_adds():
+    block = Residual([Use("Dense", features=3), Use("Tanh"), Use("Dense")], input_shape=(6,))
+    inputs = torch.randn(2, 6)
+    assert torch.equal(block(inputs), inputs + block.inner(inputs))

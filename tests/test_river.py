@@ -1,0 +1,151 @@
+"""Every recipe goes down the whole river on a tiny budget, and what it leaves is what the README promises."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import groundup
+from groundup import terminal
+from groundup.core.checkpoint import Checkpoint
+from groundup.core.recipe import read_recipe
+from groundup.core.run import Run
+
+TINY = {
+    "digits": ("training.epochs=1",),
+    "titanic": ("training.epochs=2", "evaluation.seeds=2"),
+    "air": ("training.epochs=0.02",),
+    "shakespeare": ("training.steps=20", "training.evaluate_batches=4"),
+    "quickstart": (
+        "data.source.limit_bytes=400000",
+        "data.samples.tokenizer.vocab_size=512",
+        "data.samples.length=64",
+        "model.depth=1",
+        "training.minutes=0.05",
+        "training.compile=off",
+        "training.batch_size=4",
+        "finetune.samples.length=128",
+        "finetune.training.epochs=0.1",
+    ),
+}
+LEFT_BEHIND = ("recipe.toml", "run.json", "ledger.jsonl", "proof.json", "plan.json", "report.json", "report.html")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet():
+    with terminal.quiet():
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(project: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Each recipe's run, made once when first asked for."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            path = project / "recipes" / f"{name}.toml"
+            if "../shared/data" in path.read_text(encoding="utf-8") and not (project.parent / "shared/data").is_dir():
+                pytest.skip("the folder ../shared/data with real data sets is not beside this checkout")
+            made[name] = groundup.run(path, *TINY[name], out=tmp_path_factory.mktemp("runs") / name)
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_run_leaves_what_is_promised(runs, name: str) -> None:
+    folder = runs(name)
+    one = folder / "seed-0" if name == "titanic" else folder
+    for file in LEFT_BEHIND:
+        assert (one / file).is_file(), f"{file} is missing"
+    proof = json.loads((one / "proof.json").read_text(encoding="utf-8"))
+    assert len(proof["checks"]) >= 4
+    assert all(check["passed"] for check in proof["checks"])
+    lines = [json.loads(line) for line in (one / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {line["kind"] for line in lines} == {"train", "valid"}
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    assert Run.open(one).checkpoint().files
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["metrics"]
+    for metric in report["metrics"].values():
+        assert metric["n"] > 0
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_report_needs_no_network(runs, name: str) -> None:
+    page = (runs(name) / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+
+
+def test_the_saved_recipe_reads_back_with_the_same_digest(runs, project: Path) -> None:
+    folder = runs("digits")
+    recipe = read_recipe(project / "recipes" / "digits.toml", TINY["digits"])
+    assert Run.open(folder).recipe().digest() == recipe.digest()
+    assert Run.open(folder).read_json("run.json")["digest"] == recipe.digest()
+
+
+def test_a_row_with_a_missing_value_gets_a_label(runs) -> None:
+    row = {"Pclass": 3, "Sex": "female", "Age": None, "SibSp": 0, "Parch": 0, "Fare": 7.9, "Embarked": "S"}
+    (answer,) = groundup.predict(runs("titanic"), row)
+    assert answer["label"] in (0, 1, "0", "1")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_csv_row_gets_a_label(runs, tmp_path: Path) -> None:
+    table = tmp_path / "passengers.csv"
+    table.write_text("Pclass,Sex,Age,SibSp,Parch,Fare,Embarked\n1,male,,0,0,51.0,S\n2,female,30,1,0,26.0,C\n")
+    assert len(groundup.predict(runs("titanic"), str(table))) == 2
+
+
+def test_a_png_gets_a_label(runs, tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    picture = tmp_path / "digit.png"
+    Image.fromarray((load_digits().images[0] * 255 / 16).astype(np.uint8)).save(picture)
+    (answer,) = groundup.predict(runs("digits"), str(picture))
+    assert str(answer["label"]) in "0123456789"
+
+
+def test_a_series_gets_a_forecast_in_its_own_units(runs, shared_data: Path) -> None:
+    (answer,) = groundup.predict(runs("air"), str(shared_data / "ts_beijing_pm25" / "pollution.csv"))
+    values = answer["forecast"]
+    assert len(values) == 24
+    assert -100 < min(values) <= max(values) < 1000
+
+
+def test_a_prompt_is_continued(runs) -> None:
+    (answer,) = groundup.predict(runs("shakespeare"), "ROMEO:\n")
+    assert len(answer["text"]) > 0
+
+
+def test_evaluate_gives_the_figures_of_the_report(runs) -> None:
+    report = groundup.evaluate(runs("digits"))
+    saved = json.loads((runs("digits") / "report.json").read_text(encoding="utf-8"))
+    assert {n: m.value for n, m in report.metrics.items()} == {n: m["value"] for n, m in saved["metrics"].items()}
+
+
+def test_the_same_recipe_gives_the_same_weights(runs, project: Path, tmp_path: Path) -> None:
+    again = groundup.run(project / "recipes" / "digits.toml", *TINY["digits"], out=tmp_path / "again")
+    first, second = (Run.open(f).checkpoint().tensors("model.safetensors") for f in (runs("digits"), again))
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_fine_tuning_lowers_the_loss_on_held_out_functions(runs) -> None:
+    folder = runs("quickstart") / "finetune"
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    before = report["baselines"]["before"]["loss"]["value"]
+    assert report["metrics"]["loss"]["value"] < before
+    assert Checkpoint.open(folder / "merged").files
+
+
+def test_the_language_model_is_held_against_both_baselines(runs) -> None:
+    report = json.loads((runs("quickstart") / "report.json").read_text(encoding="utf-8"))
+    assert {"xz", "order3"} <= set(report["baselines"])
+    assert all("bits_per_byte" in metrics for metrics in report["baselines"].values())
