@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (GroundupError, OSError) as error:
         if os.environ.get("GROUNDUP_TRACEBACK") == "1":
             raise

@@ -55,9 +55,9 @@ class Argument:
     """Whether the run supplies it when the recipe does not."""
 
     def __str__(self) -> str:
-        if self.default is not None:
-            return f"{self.kind} = {self.default}"
-        return f"{self.kind}, filled in by the run" if self.filled_in else f"{self.kind}, required"
+        if self.filled_in:
+            return f"{self.kind}, filled in by the run"
+        return f"{self.kind}, required" if self.default is None else f"{self.kind} = {self.default}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +202,10 @@ def _describe(part: Any, slots: tuple[str, ...], name: str) -> Part:
 
 
 def _written(slots: tuple[str, ...]) -> tuple[str, ...]:
-    """Of the slots that a part fits, those to show lines for: a layer needs no second line as a swap or init."""
-    if "layers" in slots and len(slots) > 1:
+    """Of the slots that a part fits, those to show a line for: where it is meant first, not where it could go too."""
+    if "layers" in slots:
         return ("layers",)
-    return slots or ("",)
+    return tuple(slot for slot in slots if slot != "with" or len(slots) == 1) or ("",)
 
 
 def _supplied(part: Any, slot: str, parameters: Mapping[str, inspect.Parameter]) -> tuple[str, ...]:

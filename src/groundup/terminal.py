@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundup.core.plan import format_bytes, format_seconds
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.report import Metric, Proof
 
-_shown: dict[str, Any] = {"quiet": False, "stage": 0, "started": time.monotonic()}
+_shown: dict[str, Any] = {"quiet": False, "stages": [], "started": time.monotonic()}
 
 
 def console() -> Console:
@@ -55,7 +57,7 @@ def quiet() -> Iterator[None]:
 
 def begin(title: str, lines: Sequence[str] = ()) -> None:
     """The heading of a run; stages are counted from here."""
-    _shown["stage"], _shown["started"] = 0, time.monotonic()
+    _shown["stages"], _shown["started"] = [], time.monotonic()
     if _shown["quiet"]:
         return
     from rich.panel import Panel
@@ -67,18 +69,53 @@ def begin(title: str, lines: Sequence[str] = ()) -> None:
 
 def stage(title: str, what: str = "") -> None:
     """The heading of one bank of the river, numbered, with the time since the start."""
-    _shown["stage"] += 1
     if _shown["quiet"]:
         return
+    _close_stage()
+    _shown["stages"].append({"stage": title, "time_s": time.monotonic(), "peak_bytes": 0})
     elapsed = format_seconds(time.monotonic() - _shown["started"])
     console().print()
     console().rule(
-        f"[bold blue]{_shown['stage']}[/bold blue]  [bold]{title}[/bold]"
+        f"[bold blue]{len(_shown['stages'])}[/bold blue]  [bold]{title}[/bold]"
         + (f"  [dim]{what}[/dim]" if what else "")
         + f"  [dim]{elapsed}[/dim]",
         align="left",
         style="blue",
     )
+
+
+def stages() -> list[dict[str, Any]]:
+    """The stages since the heading: wall time and peak memory of each; the last one is closed by this."""
+    _close_stage()
+    return list(_shown["stages"])
+
+
+def spent(found: Sequence[Mapping[str, Any]]) -> None:
+    """Wall time and peak memory of each stage."""
+    rows = [(one["stage"], format_seconds(one["time_s"]), format_bytes(one["peak_bytes"])) for one in found]
+    table(("stage", "wall time", "peak memory"), rows)
+
+
+def _close_stage() -> None:
+    """Book the time since the last heading, and the most memory that the process held in between."""
+    if _shown["stages"] and not _shown["stages"][-1]["peak_bytes"]:
+        last = _shown["stages"][-1]
+        last.update(time_s=time.monotonic() - last["time_s"], peak_bytes=_peak_bytes())
+
+
+def _peak_bytes() -> int:
+    """Most memory held since the last call on Linux, since the process began elsewhere."""
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    try:
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        clear.write_text("5", encoding="ascii")
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        if sys.platform == "win32":
+            return 0
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def say(text: str, style: str = "") -> None:
@@ -181,7 +218,7 @@ def samples(builder: Any, part: Encoded) -> None:
         line.append(text, style="green" if trained else "dim")
     line.append(" …" if len(tokens) > 160 else "")
     learned = sum(trained for _, trained in tokens)
-    say(f"  one sample as the model sees it: {learned} of {len(tokens)} tokens are learned from [green]these[/green]")
+    say(f"  one sample as the model sees it; [green]what it learns[/green] are {learned} of its {len(tokens)} tokens")
     console().print(line)
 
 

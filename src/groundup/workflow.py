@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Objective = Callable[["nn.Module", "Batch"], "Loss"]
 
+MOST_CHECKED = 20_000
+"""Samples whose targets are looked at before a run."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -59,6 +62,10 @@ class Prepared:
         """What a model's constructor may ask for."""
         found: dict[str, Any] = self.samples.sizes()
         return found
+
+    def first(self, split: str, most: int) -> Batch:
+        """The first samples of a split as one batch, to look at."""
+        return next(self.once(split, min(most, len(self.encoded[split]))))
 
     @property
     def held_out(self) -> str:
@@ -104,6 +111,9 @@ def run(recipe: str | Path | Recipe, *overrides: str, out: Path | None = None) -
     tuned = _finetune(trained, recipe.finetune) if recipe.finetune is not None else trained
     if recipe.prompts:
         _write_samples(tuned)
+    stages = terminal.stages()
+    trained.run.write_json("stages.json", stages)
+    terminal.spent(stages)
     _write_page(trained.run)
     terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{trained.run.folder}[/bold]; open report.html there.")
     return trained.run.folder
@@ -275,10 +285,12 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
 
     objective = _objective(training)
     batch = next(prepared.batches(training, Bookmark()))
-    checks = [proof.no_leaks(prepared.leaks), proof.masks([batch])]
-    end = getattr(prepared.samples, "end_of_text", None)
-    if end is not None:
-        checks.append(proof.end_of_text_learned(batch, end))
+    many = prepared.first("train", MOST_CHECKED)
+    checks = [proof.no_leaks(prepared.leaks), proof.masks([many])]
+    if prepared.samples.task == "generate":
+        checks.append(proof.end_of_text_learned(many, prepared.samples.learned_tokenizer.end_of_text))
+    else:
+        checks.append(proof.constant_target(many.targets["targets"], prepared.samples.target))
     expected = _expected_loss(prepared, training) if fresh else None
     if expected is not None:
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected))
@@ -321,7 +333,7 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> Plan:
     )
     planned = plan_time(planned, measure_speed(device.type), _steps_of(prepared, training), training.minutes)
     terminal.plan(planned)
-    Proof((proof.fits_memory(planned, hardware().memory_bytes),)).demand()
+    Proof((proof.fits_memory(planned, hardware().available_bytes),)).demand()
     return planned
 
 
@@ -375,10 +387,11 @@ def _begin(trained: Trained, *, measure: bool = True) -> TrainState:
     from groundup.core.batch import Bookmark
     from groundup.core.state import TrainState
     from groundup.core.use import make
-    from groundup.training import choose_device, move, set_threads, settle
+    from groundup.training import choose_device, keep_freed_memory, move, set_threads, settle
 
     training, prepared = trained.training, trained.prepared
     set_threads()
+    keep_freed_memory()
     model = move(trained.model, choose_device(training.device))
     schedule = make(training.schedule, "schedule") if training.schedule is not None else None
     steps = _steps_of(prepared, training) or 0
@@ -499,7 +512,7 @@ def _conclude(trained: Trained) -> Trained:
     checkpoint = run.choose(name)
     trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
     terminal.stage("evaluate", f"{checkpoint.folder.name} on {prepared.held_out}")
-    _prove_same(trained, checkpoint, "the model read back from its checkpoint")
+    _prove_same(trained, checkpoint)
     report = _evaluate(trained)
     report.save(run.folder / "report.json")
     _write_page(run)
@@ -513,16 +526,16 @@ def _write_page(run: Run) -> None:
     run.write("report.html", run_page(run))
 
 
-def _prove_same(trained: Trained, checkpoint: Checkpoint, what: str) -> None:
+def _prove_same(trained: Trained, checkpoint: Checkpoint, tolerance: float = 0.0) -> None:
     """What serves, made from the checkpoint's folder alone, gives the trained model's outputs."""
     from groundup import proof
     from groundup.core.report import Proof
     from groundup.serving import Predictor
 
-    batch = next(trained.prepared.once(trained.prepared.held_out, min(8, trained.training.batch_size)))
+    batch = trained.prepared.first(trained.prepared.held_out, 8)
     device = next(trained.model.parameters()).device
     served = Predictor.load(checkpoint.folder).model.to(device)
-    found = Proof((proof.same_outputs(trained.model, served, batch.to(device), name=what),))
+    found = Proof((proof.same_outputs(trained.model, served, batch.to(device), tolerance),))
     terminal.proof(found)
     saved = trained.run.read_json("proof.json") if (trained.run.folder / "proof.json").is_file() else {"checks": []}
     trained.run.write_json("proof.json", {"checks": [*saved["checks"], *dataclasses.asdict(found)["checks"]]})
@@ -702,7 +715,7 @@ def _conclude_finetuned(tuned: Trained) -> Trained:
     """Measure what fine-tuning changed, on held-out samples; fold it into plain weights; prove these equal."""
     from groundup.core.checkpoint import write_checkpoint
     from groundup.core.report import Metric, Report
-    from groundup.finetune import lora_layers, merge
+    from groundup.finetune.lora import lora_layers, merge
 
     run, prepared = tuned.run, tuned.prepared
     terminal.stage("evaluate", f"before and after fine-tuning, on {prepared.held_out}")
@@ -714,7 +727,7 @@ def _conclude_finetuned(tuned: Trained) -> Trained:
     model = merge(copy.deepcopy(tuned.model)) if lora_layers(tuned.model) else tuned.model
     merged = write_checkpoint(run.folder / "merged", {"model.safetensors": model.state_dict()}, _carried(prepared))
     run.write_json("chosen.json", {"checkpoint": "merged"})
-    _prove_same(tuned, merged, "the merged model")
+    _prove_same(tuned, merged, tolerance=1e-4)
     _write_page(run)
     return dataclasses.replace(tuned, report=report)
 

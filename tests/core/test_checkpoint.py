@@ -157,7 +157,8 @@ def test_each_truncation_and_extension_is_found(folder: Path) -> None:
     for name, content in files_of(folder).items():
         for changed in (b"", content[:-1], content[: len(content) // 2], content + b"\0", content + b"\n"):
             (folder / name).write_bytes(changed)
-            with pytest.raises(CheckpointError, match=name):
+            said = "damaged" if name == MANIFEST else f"{len(changed)} bytes, {len(content)} were written"
+            with pytest.raises(CheckpointError, match=f"{name}: {said}"):
                 Checkpoint.open(folder)
         (folder / name).write_bytes(content)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from groundup.core.dataset import ROW, Dataset, Splits, apply, infer_kind
@@ -205,6 +205,8 @@ LAYOUTS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
 
 @settings(max_examples=100, deadline=None)
 @given(column=any_column, layout=st.sampled_from(sorted(LAYOUTS)))
+@example(column=pl.Series("c", [True]), layout="filter")
+@example(column=pl.Series("c", [False, None, False]), layout="chunks")
 def test_equal_values_have_equal_fingerprints(column: pl.Series, layout: str) -> None:
     frame = Dataset.of(column.to_frame()).frame
     other = LAYOUTS[layout](frame)

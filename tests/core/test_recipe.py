@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import tomllib
@@ -274,7 +275,8 @@ def test_the_digest_is_the_same_in_every_process(short: Path) -> None:
     )
     parts = Path(__file__).with_name("named_parts.py")
     command = [sys.executable, "-c", code, str(short), str(parts)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "7"}).stdout
+    seeded = {**os.environ, "PYTHONHASHSEED": "7"}
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=seeded).stdout
     assert printed.strip() == read_recipe(short).digest()
 
 
@@ -549,7 +551,7 @@ recipes = st.builds(
 
 
 @given(recipe=recipes)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_recipe_survives_being_written_down(recipe: Recipe) -> None:
     for written in (recipe, recipe.resolved()):
         again = of(written.to_toml())
@@ -558,13 +560,13 @@ def test_any_recipe_survives_being_written_down(recipe: Recipe) -> None:
 
 
 @given(one=recipes, other=recipes)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_digests_are_equal_exactly_where_recipes_are(one: Recipe, other: Recipe) -> None:
     assert (one.digest() == other.digest()) == (one.resolved() == other.resolved())
 
 
 @given(recipe=recipes, seed=st.integers(0, 2**31), lr=numbers)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_an_override_changes_its_field_and_no_other(tmp_path: Path, recipe: Recipe, seed: int, lr: float) -> None:
     path = tmp_path / "any.toml"
     path.write_text(recipe.to_toml(), encoding="utf-8")

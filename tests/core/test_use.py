@@ -59,7 +59,7 @@ def test_the_name_of_a_function_stands_for_it_where_one_is_asked_for(parts: Modu
         (Use("torch.optim:Adamw"), "recipe.x: 'torch.optim' has no 'Adamw'. Did you mean 'AdamW'?"),
         (Use("torch.optim:"), "recipe.x: 'torch.optim' has no ''"),
         (Use("torch:pi"), "recipe.x: 'torch:pi' is not a class or function."),
-        (Use("torch.optim:AdamW.nothing"), "recipe.x: 'torch.optim:AdamW.nothing' does not exist."),
+        (Use("torch.optim:AdamW.nothing"), "recipe.x: 'torch.optim' has no 'AdamW.nothing'."),
         (Use("no_such_package.x:Y"), "recipe.x: cannot import 'no_such_package.x' for 'no_such_package.x:Y'"),
         (Use(":Y"), "recipe.x: cannot import ''"),
         (Use(".parts:Y"), "recipe.x: cannot import '.parts'"),

@@ -110,7 +110,10 @@ def test_epochs_and_seeds_differ_and_augmentation_follows_them() -> None:
 
     seen = {tuple(first(seed, epoch).targets["targets"].tolist()) for seed in range(3) for epoch in range(3)}
     assert len(seen) == 9
-    noise = [(b.inputs["inputs"][:, 0] - b.targets["targets"])[b.targets["targets"].argsort()] for b in (first(0, 0), first(0, 1))]
+    noise = [
+        (b.inputs["inputs"][:, 0] - b.targets["targets"])[b.targets["targets"].argsort()]
+        for b in (first(0, 0), first(0, 1))
+    ]
     assert not torch.equal(noise[0], noise[1])
 
 

@@ -186,7 +186,9 @@ def test_fill_in_order_of_time() -> None:
 
 
 def test_fill_constants_categories_and_indicators() -> None:
-    train = table(kinds={"c": "category"}, c=["b", "a", "a", "b", None], x=[1, None, 3, 4, 5], b=[True, None, True, False, None])
+    train = table(
+        kinds={"c": "category"}, c=["b", "a", "a", "b", None], x=[1, None, 3, 4, 5], b=[True, None, True, False, None]
+    )
     step = Fill(method="mode", indicator=True).fit(train)
     after = step(table("serve", kinds={"c": "category"}, c=[None], x=[None], b=[None]))
     assert after.frame["c"].to_list() == ["a"], "of several most frequent the smallest"
@@ -316,4 +318,6 @@ def test_titanic_as_scikit_learn_would_prepare_it(shared_data: Path) -> None:
     expected = fare.transform(test["Fare"].to_numpy().clip(low, high)[:, None])[:, 0]
     np.testing.assert_allclose(after.test.frame["Fare"].to_numpy(), expected, rtol=1e-12)
     missing = int(test["Embarked"].null_count())
-    assert after.test.frame.select("Embarked=C", "Embarked=Q", "Embarked=S").sum_horizontal().sum() == len(test) - missing
+    assert (
+        after.test.frame.select("Embarked=C", "Embarked=Q", "Embarked=S").sum_horizontal().sum() == len(test) - missing
+    )

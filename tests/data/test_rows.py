@@ -171,7 +171,7 @@ def test_raw_input_may_lack_values_but_not_columns() -> None:
     rows = Rows("y", task="regress").fit(table(n=[1.0, 2.0], m=[1.0, 2.0], y=[1.5, 2.5]))
     for empty in (None, "", " NA ", float("nan")):
         assert rows.read({"n": empty, "m": "2.5", "y": 3}).frame.select("n", "m").rows() == [(None, 2.5)]
-    with pytest.raises(DataError, match="lacks the columns 'm'.*Did you mean 'M'"):
+    with pytest.raises(DataError, match=r"lacks the columns 'm'.*Did you mean 'M'"):
         rows.read({"n": 1, "M": 2})
     with pytest.raises(DataError, match="row 1 lacks the columns 'm'"):
         rows.read([{"n": 1, "m": 2}, {"n": 1}])
@@ -188,7 +188,9 @@ def test_raw_input_may_lack_values_but_not_columns() -> None:
 
 
 def test_titanic_from_raw_row_to_label(shared_data: Path) -> None:
-    dataset = csv(shared_data / "tab_titanic" / "titanic.csv", columns=["Survived", "Pclass", "Sex", "Age", "Fare", "Embarked"])
+    dataset = csv(
+        shared_data / "tab_titanic" / "titanic.csv", columns=["Survived", "Pclass", "Sex", "Age", "Fare", "Embarked"]
+    )
     at = np.random.default_rng(0).permutation(len(dataset))
     splits = Splits(dataset.take(at[:600], "train"), dataset.take(at[600:700], "valid"), dataset.take(at[700:], "test"))
     steps = [Fill(indicator=True, exclude=["Survived"]), OneHot(), Standardize(exclude=["Survived"])]
@@ -209,7 +211,12 @@ def test_titanic_from_raw_row_to_label(shared_data: Path) -> None:
 
 
 def test_bundled_sets_go_through() -> None:
-    for name, task in (("iris", "classify"), ("wine", "classify"), ("breast_cancer", "classify"), ("diabetes", "regress")):
+    for name, task in (
+        ("iris", "classify"),
+        ("wine", "classify"),
+        ("breast_cancer", "classify"),
+        ("diabetes", "regress"),
+    ):
         dataset = scikit_learn(name)  # type: ignore[arg-type]
         target = "progression" if name == "diabetes" else "label"
         train = dataset.take(np.arange(len(dataset)), "train")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +41,10 @@ WAYS: list[tuple[Callable[..., Splits], dict[str, str]]] = [
 
 @pytest.mark.parametrize(("way", "options"), WAYS, ids=lambda value: getattr(value, "__name__", ""))
 @given(
-    size=st.integers(60, 200), valid=st.sampled_from([0.0, 0.1, 0.25]), test=st.sampled_from([0.0, 0.2]), seed=st.integers(0, 9)
+    size=st.integers(60, 200),
+    valid=st.sampled_from([0.0, 0.1, 0.25]),
+    test=st.sampled_from([0.0, 0.2]),
+    seed=st.integers(0, 9),
 )
 @settings(max_examples=25, deadline=None)
 def test_a_partition_drawn_the_same_again(
@@ -48,7 +53,7 @@ def test_a_partition_drawn_the_same_again(
     data = table(size, label=[i % 3 for i in range(size)], group=[i // 3 for i in range(size)])
     splits = way(data, **options, valid=valid, test=test, seed=seed)
     parts = rows(splits)
-    assert sorted(sum(parts, [])) == list(range(size))
+    assert sorted(itertools.chain(*parts)) == list(range(size))
     assert rows(way(data, **options, valid=valid, test=test, seed=seed)) == parts
     assert [part.split for part in splits.parts().values()] == ["train", "valid", "test"]
     for part, share in zip(parts[1:], (valid, test), strict=True):
@@ -71,7 +76,7 @@ def test_stratified_keeps_shares_of_each_class() -> None:
     splits = splitting.stratified(table(100, label=labels), "label", valid=0.1, test=0.2, seed=5)
     counts = [Counter(part.frame["label"]) for part in splits.parts().values()]
     assert counts[2] == {"common": 14, "rare": 5, "few": 1}
-    assert counts[1] == {"common": 7, "rare": 3, "few": 1} or abs(counts[1]["rare"] - 2.7) < 1
+    assert counts[1] == {"common": 7, "rare": 3, "few": 1}
     with pytest.raises(DataError, match=r"class 'few' of 'label' has 2 rows.*3 parts"):
         splitting.stratified(table(72, label=["common"] * 70 + ["few"] * 2), "label")
     splitting.stratified(table(72, label=["common"] * 70 + ["few"] * 2), "label", test=0.0)
@@ -100,21 +105,16 @@ def test_by_hash_is_stable_when_data_grows() -> None:
     assert all(large[path] == name for path, name in small.items())
     assert part_of(names, seed=1) != part_of(names)
     assert 20 <= Counter(large.values())["test"] <= 60
-    # The published rule, so that it can never change unnoticed: SHA-256 of "seed:value", first 8 bytes.
-    assert {path: large[path] for path in names[:6]} == {
-        "module0.py": "train",
-        "module1.py": "train",
-        "module2.py": "train",
-        "module3.py": "train",
-        "module4.py": "train",
-        "module5.py": "train",
-    } or True
+    # The rule itself, so that it can never change unnoticed: SHA-256 of "seed:value", its first 8 bytes as a share.
+    for path in names[:50]:
+        place = int(hashlib.sha256(f"0:{path}".encode()).hexdigest()[:16], 16) / 16**16
+        assert large[path] == ("test" if place < 0.1 else "valid" if place < 0.2 else "train")
 
 
 def test_by_hash_keeps_equal_values_together() -> None:
     splits = splitting.by_hash(table(300, site=[i % 60 for i in range(300)]), "site", 0.2, 0.2)
     sites = [set(part.frame["site"]) for part in splits.parts().values()]
-    assert not sites[0] & sites[1] | sites[0] & sites[2] | sites[1] & sites[2]
+    assert all(one.isdisjoint(other) for one, other in itertools.combinations(sites, 2))
 
 
 def test_by_time_is_earliest_first_and_keeps_one_time_together() -> None:
@@ -151,7 +151,7 @@ def test_contiguous_loses_no_character(texts: list[str], test: float) -> None:
         splits = splitting.contiguous(data, "text", valid=0.2, test=test)
     except DataError:
         return
-    pieces = {row: "" for row in range(len(texts))}
+    pieces = dict.fromkeys(range(len(texts)), "")
     for part in splits.parts().values():
         assert all(part.frame["text"].str.len_chars() > 0)
         for row, piece in part.frame.select(ROW, "text").iter_rows():
@@ -188,6 +188,6 @@ def test_what_is_refused(way: Callable[..., Splits], options: dict[str, str]) ->
 def test_empty_parts_are_an_error_unless_asked_for() -> None:
     with pytest.raises(DataError, match="none came to"):
         splitting.by_hash(table(5), "value", valid=0.01, test=0.01)
+    data = Dataset.of(pl.DataFrame({"text": ["ab"]}), {"text": "text"})
     with pytest.raises(DataError, match="too short to give"):
-        data = Dataset.of(pl.DataFrame({"text": ["ab"]}), {"text": "text"})
         splitting.contiguous(data, "text", valid=0.01, test=0.01)

@@ -17,7 +17,9 @@ from groundup.data.sources import standard_library, text_files
 
 def texts(*values: str | None, paths: list[str] | None = None) -> Dataset:
     columns = {"path": paths or [f"{i}.txt" for i in range(len(values))], "text": list(values)}
-    return Dataset.of(pl.DataFrame(columns, schema={"path": pl.String, "text": pl.String}), {"path": "id", "text": "text"})
+    return Dataset.of(
+        pl.DataFrame(columns, schema={"path": pl.String, "text": pl.String}), {"path": "id", "text": "text"}
+    )
 
 
 def repaired(text: str, path: str = "a.txt", **options: str) -> str:

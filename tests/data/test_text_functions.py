@@ -50,7 +50,7 @@ class Thing:
             return x
         return inner, text
 
-    async def waits(self): 
+    async def waits(self):
         "Short string."
         await self
         return
@@ -166,11 +166,12 @@ def test_no_mask_is_empty_and_nothing_crosses(length: int, order: list[int]) -> 
     tokenizer = trained.learned_tokenizer
     sources = [SOURCE, SOURCE.replace("total", "sum_of_all"), "x = 1\n", SOURCE.replace("Adds", "Adds up " * 20)]
     samples = FunctionBodies(length=length).with_tokenizer(trained)
-    try:
-        encoded = samples.encode(dataset(*[sources[i] for i in order]))
-    except DataError as error:
-        assert "fill the sequence" in str(error)
+    shortest = min(len(tokenizer.encode(example.prompt)) for source in sources for example in taken(source)[0])
+    if shortest > length:
+        with pytest.raises(DataError, match="fill the sequence"):
+            samples.encode(dataset(*sources))
         return
+    encoded = samples.encode(dataset(*[sources[i] for i in order]))
     total = 0
     for batch in once(encoded, 3):
         targets, tokens, where = batch.targets["targets"], batch.inputs["tokens"], batch.inputs["documents"]
@@ -223,12 +224,14 @@ def test_which_tokenizer_must_be_said() -> None:
 
 def test_real_functions_through_preprocessing_and_json() -> None:
     splits = splitting.by_hash(standard_library(limit_bytes=400_000), "path", 0.2, 0.2)
-    base, splits = Preprocessing.fit((), PackedText(length=64, tokenizer=Use("BytePairEncoding", vocab_size=600)), splits)
+    base, splits = Preprocessing.fit(
+        (), PackedText(length=64, tokenizer=Use("BytePairEncoding", vocab_size=600)), splits
+    )
     samples = FunctionBodies(length=256).with_tokenizer(base.samples)
     fitted, splits = Preprocessing.fit((), samples, splits)
     again = Preprocessing.from_json(fitted.to_json())
     assert again.samples == fitted.samples
     one, other = (each.samples.encode(splits.train) for each in (fitted, again))
     assert np.array_equal(one.tokens, other.tokens)
-    assert 0.9 < len(one.tokens) / (len(one) * 257) <= 1, "windows are nearly full"
+    assert len(one.tokens) / 257 <= len(one) <= 11 / 9 * len(one.tokens) / 257 + 2, "windows are nearly full"
     assert set(one.rows.tolist()) <= set(splits.train.frame["_row"].to_list())

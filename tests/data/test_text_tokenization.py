@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,11 @@ def test_same_ids_as_tokenizer_json_on_real_text(
     trained: BytePairEncoding, read_by_others: tokenizers.Tokenizer, sources: list[str], shared_data: Path
 ) -> None:
     novel = (shared_data / "lm_chinese_novels" / "西游记.txt").read_text(encoding="utf-8", errors="replace")
-    texts = [*sources[:60], novel[:60_000], "naïve café ﬁ Ω≈ç√ 🙂👩‍👩‍👧 नमस्ते عربى\u3000\u00a0\u2028\r\n\r \t\x0b\x0c\x85x"]
+    texts = [
+        *sources[:60],
+        novel[:60_000],
+        "naïve café ﬁ Ω≈ç√ 🙂👩‍👩‍👧 नमस्ते عربى\u3000\u00a0\u2028\r\n\r \t\x0b\x0c\x85x",
+    ]
     for text, ids, other in zip(texts, trained.encode_many(texts), read_by_others.encode_batch(texts), strict=True):
         assert ids.tolist() == other.ids
         assert ids.dtype == np.int32
@@ -60,12 +65,18 @@ def test_same_ids_as_tokenizer_json_on_real_text(
         assert read_by_others.decode(other.ids, skip_special_tokens=False) == text
 
 
+def every_character(step: int) -> list[str]:
+    """Texts with every character below U+3100, and each ``step``-th beyond, among letters, digits and marks."""
+    points = [*range(0x3100), *range(0x3100, 0xD800, step), *range(0xE000, 0x110000, step)]
+    return ["".join(f"a{chr(p)}1{chr(p)} {chr(p)}(" for p in points[i : i + 512]) for i in range(0, len(points), 512)]
+
+
+# The two libraries read the classes of characters from tables of their own, perhaps of different Unicode versions.
+@pytest.mark.parametrize("step", [41, pytest.param(1, marks=pytest.mark.slow)])
 def test_same_ids_for_every_character_there_is(
-    trained: BytePairEncoding, read_by_others: tokenizers.Tokenizer
+    trained: BytePairEncoding, read_by_others: tokenizers.Tokenizer, step: int
 ) -> None:
-    # The two read the classes of characters from tables of their own, perhaps of different Unicode versions.
-    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    texts = ["".join(f"a{chr(p)}1{chr(p)} {chr(p)}(" for p in points[i : i + 512]) for i in range(0, len(points), 512)]
+    texts = every_character(step)
     for ids, other in zip(trained.encode_many(texts), read_by_others.encode_batch(texts), strict=True):
         assert ids.tolist() == other.ids
 
@@ -85,31 +96,31 @@ def test_any_text_comes_back_and_has_the_same_ids_for_all(
     assert len(trained.byte_lengths()) == trained.vocab_size
 
 
-@given(st.data())
-@settings(max_examples=100, deadline=None)
 def test_a_prompt_cut_before_white_space_has_the_tokens_of_the_whole(
-    trained: BytePairEncoding, sources: list[str], data: st.DataObject
+    trained: BytePairEncoding, sources: list[str]
 ) -> None:
-    text = data.draw(st.sampled_from(sources))[:3000]
-    cut = data.draw(st.integers(1, len(text)))
-    while cut > 1 and not (text[cut - 1 : cut].strip() and not text[cut : cut + 1].strip()):
-        cut -= 1
-    prompt = trained.encode(text[:cut].rstrip())
-    assert trained.encode(text)[: len(prompt)] == prompt
+    generator = random.Random(0)
+    for text in generator.sample(sources, 40):
+        text = text[:3000]
+        whole = trained.encode(text)
+        cuts = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
+        for cut in generator.sample(cuts, min(10, len(cuts))):
+            prompt = trained.encode(text[:cut])
+            assert whole[: len(prompt)] == prompt
 
 
 def test_training_is_the_same_in_any_process(sources: list[str]) -> None:
     script = (
         "import hashlib, json, sys; from groundup.data.tokenization import BytePairEncoding\n"
         "texts = json.load(sys.stdin)\n"
-        "print(hashlib.sha256(json.dumps(BytePairEncoding(700).fit(texts).learned).encode()).hexdigest())"
+        "print(hashlib.sha256(json.dumps(BytePairEncoding(500).fit(texts).learned).encode()).hexdigest())"
     )
     digests = set()
     for seed, threads in (("0", "1"), ("7", "2")):
         environment = {"PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
         done = subprocess.run(
             [sys.executable, "-c", script],
-            input=json.dumps(sources[:40]),
+            input=json.dumps(sources[:15]),
             env=environment,
             capture_output=True,
             text=True,

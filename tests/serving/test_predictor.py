@@ -428,11 +428,14 @@ def plant(table: dict[str, Any], place: str, evil: dict[str, Any]) -> None:
         table["model"]["activation"] = evil["use"]
     elif place == "swap":
         table["swap"] = [{"where": "*", "with": evil}]
+    elif place == "swap, deeper":
+        made = {"use": "groundup.nn:Sequential", "layers": [evil], "input_shape": [5]}
+        table["swap"] = [{"where": "layers.0", "with": made}]
     elif place == "method":
         table["finetune"] = {"method": evil, "training": {"steps": 1}}
 
 
-PLACES = ["model", "layers", "deeper", "by name", "activation", "swap", "method"]
+PLACES = ["model", "layers", "deeper", "by name", "activation", "swap", "swap, deeper", "method"]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -2,7 +2,8 @@
 
 resume_child.py straight FOLDER    both tasks from start to end, a checkpoint behind every step
 resume_child.py each FOLDER        resume from each of these checkpoints, compare with what came of them
-resume_child.py killed FOLDER      train in forked processes that are killed at random moments until done
+resume_child.py killed FOLDER      train in forked processes that are killed at random moments until done,
+                               again and again until they were killed 20 times
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ TASKS: dict[str, tuple[Any, Any]] = {
     "compiled": (decoder, language_modelling),
 }
 QUICK = ("dense", "decoder")
+MIN_KILLS = 20
 
 
 def stream(task: str, bookmark: Bookmark) -> Iterator[Batch]:
@@ -174,20 +176,25 @@ def until_done(work: Callable[[], None], progress: Callable[[], int], span_s: fl
 
 def main(mode: str, folder: Path, tasks: list[str]) -> None:
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"wrong": [], "kills": 0}
+    wrong: list[str] = []
+    kills, rounds = 0, 0
+    if mode == "killed":
+        while kills < MIN_KILLS:
+            for task in QUICK:
+                where = folder / f"round-{rounds}" / task
+                where.mkdir(parents=True)
+                kills += until_done(
+                    lambda task=task, where=where: train(task, where),  # type: ignore[misc]
+                    lambda where=where: len(list(where.glob("step-*"))),  # type: ignore[misc]
+                    span_s=0.03,
+                )
+            rounds += 1
     for task in tasks or QUICK:
-        where = folder / task
         if mode == "straight":
-            train(task, where)
+            train(task, folder / task)
         elif mode == "each":
-            result["wrong"] += compare(task, where)
-        else:
-            result["kills"] += until_done(
-                lambda task=task, where=where: train(task, where),  # type: ignore[misc]
-                lambda where=where: len(list(where.glob("step-*"))),  # type: ignore[misc]
-                span_s=0.05,
-            )
-    print(json.dumps(result))
+            wrong += compare(task, folder / task)
+    print(json.dumps({"wrong": wrong, "kills": kills, "rounds": rounds}))
 
 
 if __name__ == "__main__":

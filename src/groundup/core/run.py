@@ -133,7 +133,7 @@ class Run:
         return latest_checkpoint(self.checkpoints)[0]
 
     def choose(self, name: str | None = None) -> Checkpoint:
-        """Settle on ``checkpoints/NAME``, or the newest that verifies, as the one that evaluation and prediction use."""
+        """Settle on ``checkpoints/NAME``, or the newest that verifies, for evaluation and prediction."""
         found = Checkpoint.open(self.checkpoints / name) if name else latest_checkpoint(self.checkpoints)[0]
         self.write_json("chosen.json", {"checkpoint": found.folder.relative_to(self.folder).as_posix()})
         return found

@@ -159,11 +159,8 @@ def _import(target: str, where: str, trusted: tuple[str, ...] | None) -> Any:
         ) from error
     for name in qualified.split("."):
         if not hasattr(found, name):
-            raise RecipeError(
-                f"{where}: {module_name!r} has no {qualified!r}.{nearest(name, public_names(found))}"
-                if inspect.ismodule(found)
-                else f"{where}: {target!r} does not exist."
-            )
+            offered = [other for other in vars(found) if not other.startswith("_")] if inspect.ismodule(found) else []
+            raise RecipeError(f"{where}: {module_name!r} has no {qualified!r}.{nearest(name, offered)}")
         found = getattr(found, name)
         if trusted is not None and (inspect.ismodule(found) or name.startswith("_")):
             raise RecipeError(f"{where}: {target!r} reaches through {name!r}; a checkpoint names public parts only.")

@@ -110,7 +110,7 @@ def _is_trivial(statement: ast.stmt) -> bool:
 
 
 def _dedented(line: str, margin: str) -> str:
-    """The line without the function's own indentation; what stands further left, as within strings, loses what it has."""
+    """The line without the function's own indentation; one further left, as within strings, loses what it has."""
     return line.removeprefix(margin) if line.startswith(margin) else line.lstrip(" \t")
 
 

@@ -12,13 +12,15 @@ from groundup.core.batch import Batch, Bookmark
 from groundup.core.errors import DataError
 from groundup.core.preprocessing import Encoded
 
+START = Bookmark()
+
 
 def batches(
     encoded: Encoded,
     batch_size: int,
     *,
     seed: int,
-    bookmark: Bookmark = Bookmark(),
+    bookmark: Bookmark = START,
     augment: Sequence[Any] = (),
     shuffle: bool = True,
 ) -> Iterator[Batch]:

@@ -6,13 +6,14 @@ was asked for would be empty. A fraction of 0.0 asks for no such part.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from groundup.core.dataset import ROW, Dataset, Splits
+from groundup.core.dataset import Dataset, Split, Splits
 from groundup.core.errors import DataError
 
 __all__ = ["by_hash", "by_time", "contiguous", "grouped", "random", "stratified"]
@@ -136,12 +137,8 @@ def contiguous(
     for name, share, part in zip(PARTS, (1.0, valid, test), parts, strict=True):
         if share > 0 and len(part) == 0:
             raise DataError(f"contiguous: the text in {column!r} is too short to give {name} a piece.")
-    everything = (np.arange(len(part)) for part in parts)
-    train, held, last = (
-        part.take(rows, name)
-        for part, rows, name in zip(parts, everything, PARTS, strict=True)  # type: ignore[arg-type]
-    )
-    return Splits(train, held, last)
+    train, held, last = parts
+    return Splits(_whole_part(train, "train"), _whole_part(held, "valid"), _whole_part(last, "test"))
 
 
 def grouped(dataset: Dataset, column: str, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Splits:
@@ -239,8 +236,11 @@ def _checked(name: str, dataset: Dataset, pieces: tuple[Array, Array, Array], va
     return Splits(dataset.take(train, "train"), dataset.take(held, "valid"), dataset.take(last, "test"))
 
 
+def _whole_part(part: Dataset, split: Split) -> Dataset:
+    return dataclasses.replace(part, split=split)
+
+
 def _cut(dataset: Dataset, column: str, texts: list[str]) -> Dataset:
     """The dataset with these texts instead; rows whose piece is empty are not there."""
     frame = dataset.frame.with_columns(pl.Series(column, texts, dtype=pl.String))
-    assert ROW in frame.columns
     return dataset.with_frame(frame.filter(pl.col(column) != ""))

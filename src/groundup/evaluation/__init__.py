@@ -2,6 +2,7 @@
 
 from groundup.evaluation.compare import Comparison, compare_reports, paired
 from groundup.evaluation.evaluate import Outcome, evaluate, mean_loss, measure
+from groundup.evaluation.run_page import run_page
 from groundup.evaluation.scores import metric_name, over_runs, over_seeds, score, score_baseline
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "over_runs",
     "over_seeds",
     "paired",
+    "run_page",
     "score",
     "score_baseline",
 ]

@@ -128,7 +128,7 @@ def mse(decoded: Array, targets: Array) -> float:
 
 def rmse(decoded: Array, targets: Array) -> float:
     """Square root of the mean of (predicted - true)^2 over samples and steps, in the target's units. Values."""
-    return math.sqrt(mse(decoded, targets))
+    return math.sqrt(float(np.mean(_errors(decoded, targets, "rmse") ** 2)))
 
 
 def bias(decoded: Array, targets: Array) -> float:
@@ -173,7 +173,8 @@ def loss(decoded: Array, targets: Array) -> float:
 
 def perplexity(decoded: Array, targets: Array) -> float:
     """exp(loss): among how many equally likely tokens the model hesitates. Text."""
-    return math.exp(min(loss(decoded, targets), 700.0))  # e^710 is no longer a number
+    nats, tokens, _ = _text(decoded, targets, "perplexity")
+    return math.exp(min(nats / tokens, 700.0))  # e^710 is no longer a number
 
 
 def bits_per_byte(decoded: Array, targets: Array) -> float:

@@ -68,8 +68,9 @@ def simulate(
     try:
         with torch.random.fork_rng(devices):
             try:
+                shell = _shell(model)
                 with FakeTensorMode(allow_non_fake_inputs=True):
-                    return run(_fake_stage(model, batch), accumulate=accumulate).read()
+                    return run(_fake_stage(shell, batch), accumulate=accumulate).read()
             except ANY_FAULT as error:
                 return _measured(model, batch, functools.partial(run, accumulate=1), error)
     finally:
@@ -109,6 +110,12 @@ class _Whole(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         return self.objective(self.model, batch).total
+
+
+def _shell(model: nn.Module) -> nn.Module:
+    """A copy that shares every tensor: what a module keeps for later, such as tables, is kept by the copy."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared)
 
 
 def _fake_stage(model: nn.Module, batch: Batch) -> _Stage:

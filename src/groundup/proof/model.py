@@ -37,7 +37,9 @@ def initial_loss(value: float, expected: float, tolerance: float = 0.25) -> Chec
     elif off < 0:
         mend = "It knows more than it can: look whether the input holds the target."
     else:
-        mend = "Its first answers are confident and wrong: make the last layer's initial weights smaller, or scale the inputs."
+        mend = (
+            "Its first answers are confident and wrong: start the last layer with smaller weights, or scale the inputs."
+        )
     return Check("loss at the start", False, seen, mend)
 
 
@@ -53,11 +55,11 @@ def gradients(model: nn.Module, objective: Objective, batch: Batch) -> Check:
         return Check(name, False, "every parameter is frozen", "Unfreeze what is to be trained.")
     with untouched(model):
         model.train()
-        total = objective(model, batch).total
+        total = objective(model, _beside(model, batch)).total
         if not total.requires_grad:
             mend = "The objective is cut off from the model: look for detach(), .item() or no_grad on the way."
             return Check(name, False, "the loss does not depend on any parameter", mend)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         missing = [n for n, p in trainable if p.grad is None]
         broken = [n for n, p in trainable if p.grad is not None and not bool(p.grad.isfinite().all())]
         strays = [n for n, p in named if not p.requires_grad and p.grad is not None]
@@ -85,10 +87,9 @@ def same_outputs(ours: nn.Module, other: nn.Module, batch: Batch, tolerance: flo
     name = "same outputs"
     found: list[list[Tensor]] = []
     for model in (ours, other):
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
         with untouched(model), torch.no_grad():
             model.eval()
-            outputs = tree_leaves(model(**batch.to(device).inputs))
+            outputs = tree_leaves(model(**_beside(model, batch).inputs))
             found.append([leaf.detach().cpu() for leaf in outputs if isinstance(leaf, Tensor)])
     shapes = [[tuple(leaf.shape) for leaf in leaves] for leaves in found]
     if shapes[0] != shapes[1]:
@@ -112,6 +113,7 @@ def overfits_one_batch(
         twin.train()
         optimizer = torch.optim.AdamW([p for p in twin.parameters() if p.requires_grad], lr=lr, weight_decay=0.0)
         losses: list[float] = []
+        batch = _beside(model, batch)
         for _ in range(steps):
             optimizer.zero_grad()
             total = objective(twin, batch).total
@@ -127,13 +129,14 @@ def overfits_one_batch(
 def fits_memory(plan: Plan, available_bytes: int, margin: float = 1.25) -> Check:
     """The planned peak, times a margin for what no plan sees (gaps in the heap, kernels' own space), is there."""
     need = int(plan.total_bytes * margin)
-    seen = f"{format_bytes(plan.total_bytes)} planned, {format_bytes(need)} with margin, of {format_bytes(available_bytes)}"
+    planned, there = format_bytes(plan.total_bytes), format_bytes(available_bytes)
+    seen = f"{planned} planned, {format_bytes(need)} with margin, of {there}"
     if need <= available_bytes:
         return Check("memory", True, seen)
     largest = max(plan.memory_bytes, key=lambda part: plan.memory_bytes[part])
     mend = {
-        "activations": "Activations take most: make batch_size smaller and accumulate as much larger, or sequences shorter.",
-        "optimizer": "The optimizer's state takes most: take one that keeps less (SGD, Lion), or train fewer parameters.",
+        "activations": "Activations take most: make batch_size smaller and accumulate larger, or sequences shorter.",
+        "optimizer": "The optimizer's state takes most: take one that keeps less, or train fewer parameters.",
         "batch": "The batch itself takes most: make batch_size smaller.",
     }.get(largest, "The weights take most: make the model smaller, or train fewer of its parameters.")
     return Check("memory", False, seen, mend)
@@ -144,7 +147,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """Put back gradients, modes, buffers and random states, whatever is done to the model within."""
     modes = [(module, module.training) for module in model.modules()]
     kept = [(p, p.grad) for p in model.parameters()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [
+        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+    ]
     for parameter, _ in kept:
         parameter.grad = None
     try:
@@ -152,20 +159,32 @@ def untouched(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer  # it may have been replaced as well as written into
+                if buffer is not None and value is not None:
+                    buffer.copy_(value)
         for parameter, gradient in kept:
             parameter.grad = gradient
         for module, mode in modes:
             module.training = mode
 
 
+def _beside(model: nn.Module, batch: Batch) -> Batch:
+    """The batch on the model's device."""
+    return batch.to(next((p.device for p in model.parameters()), torch.device("cpu")))
+
+
 def _distance(one: Tensor, two: Tensor) -> float:
     """Largest absolute difference; NaN beside a number, or infinity beside another, is infinitely far."""
-    one, two = one.double(), two.double()
-    same = (one == two) | (one.isnan() & two.isnan())
-    difference = torch.where(same, 0.0, (one - two).abs())
-    return float(difference.nan_to_num(math.inf, math.inf).max()) if one.numel() else 0.0
+    if torch.equal(one, two) or not one.numel():
+        return 0.0
+    largest = 0.0
+    pairs = zip(torch.split(one.reshape(-1), 2**22), torch.split(two.reshape(-1), 2**22), strict=True)
+    for ours, theirs in ((left.double(), right.double()) for left, right in pairs):
+        same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+        difference = torch.where(same, 0.0, (ours - theirs).abs())
+        largest = max(largest, float(difference.nan_to_num(math.inf, math.inf).max()))
+    return largest
 
 
 def _few(names: list[str]) -> str:

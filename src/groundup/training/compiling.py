@@ -118,15 +118,15 @@ def decide_compile(
     """
     if wanted == "off":
         return Decision(False, "asked for")
-    problem = compiler_problem(precision.device)
-    if problem is not None:
-        return Decision(False, problem)
     budget_s = num_steps * forward_backward_s
     if wanted == "auto" and budget_s * LIKELY_GAIN <= COMPILE_TIME_S:
         return Decision(
             False,
             f"compiling takes about {COMPILE_TIME_S:.0f} s and is likely to save {budget_s * LIKELY_GAIN:.1f} s",
         )
+    problem = compiler_problem(precision.device)
+    if problem is not None:
+        return Decision(False, problem)
     try:
         plain_loss, compiled_loss, compiled_s = _try(model, objective, batch, precision)
     except COMPILE_ERRORS as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -76,6 +77,13 @@ class _Update:
         self.precision = Precision(**state.decisions.get("precision", {"device": self.device.type}))
         self.compiled = compiled_regions(state.model, state.decisions.get("compile", {}))
         self.modes = [(m, m.training) for m in state.model.modules()] if state.model.training else None
+        threads = state.decisions.get("threads", torch.get_num_threads())
+        if self.device.type == "cpu" and threads != torch.get_num_threads():
+            warnings.warn(
+                f"this run began with {threads} threads and goes on with {torch.get_num_threads()}: sums are then made "
+                "in another order, and results differ in their last digits from those of an unbroken run",
+                stacklevel=3,
+            )
         for group in state.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
 

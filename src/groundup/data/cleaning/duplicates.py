@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-import rensa
+import rensa  # type: ignore[import-untyped]
 
 from groundup.core.dataset import Dataset, Splits
 from groundup.core.errors import DataError
@@ -176,7 +176,8 @@ def _content(value: Any) -> bytes:
 
 
 def resemblance(one: Array, other: Array, at_least: float = 0.0) -> float:
-    """|A & B| / |A | B| of two sorted arrays of distinct shingles (Broder 1997); 0 when it cannot reach ``at_least``."""
+    """|A & B| / |A | B| of two sorted arrays of distinct shingles (Broder 1997); 0 where it is below ``at_least``
+    by their sizes alone."""
     small, large = sorted((len(one), len(other)))
     if large == 0 or small < at_least * large:
         return 0.0

@@ -12,12 +12,12 @@ Array = np.ndarray[Any, Any]
 SIZE = 5
 """Tokens in one shingle."""
 
-BYTES_AT_ONCE = 4_000_000
+BYTES_AT_ONCE = 1_000_000
 SPACE, WORD, MARK, LEAD, REST = range(5)
 
 
 def _classes() -> Array:
-    """What each byte of UTF-8 is: white space, part of a word, a mark, the first byte of a longer character, or its rest."""
+    """What each byte of UTF-8 is: white space, of a word, a mark, the first byte of a longer character, or its rest."""
     kind = np.full(256, MARK, dtype=np.uint8)
     kind[[9, 10, 11, 12, 13, 32]] = SPACE
     kind[[*range(48, 58), *range(65, 91), *range(97, 123), 95]] = WORD
@@ -33,7 +33,8 @@ def _mixed(values: Array) -> Array:
     """The finishing step of splitmix64 (Steele, Lea, Flood 2014): each bit depends on all."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: Array = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)

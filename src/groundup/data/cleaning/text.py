@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
 from typing import Literal
 
 import ftfy
@@ -14,9 +13,13 @@ import polars as pl
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 
-CODE_SUFFIXES = frozenset(
-    ".py .pyi .c .h .cc .cpp .hpp .cs .go .java .js .jsx .ts .tsx .kt .rs .rb .php .pl .lua .swift .scala .sh .sql "
-    ".r .jl .m .f90 .html .xml .css .json .toml .yaml .yml".split()
+CODE_SUFFIXES = tuple(
+    f".{ending}"
+    for ending in (
+        *("py", "pyi", "c", "h", "cc", "cpp", "hpp", "cs", "go", "java", "js", "jsx", "ts", "tsx", "kt", "rs", "rb"),
+        *("php", "pl", "lua", "swift", "scala", "sh", "sql", "r", "jl", "m", "f90"),
+        *("html", "xml", "css", "json", "toml", "yaml", "yml"),
+    )
 )
 """File names that end so hold source: what its string literals say must not change."""
 
@@ -71,7 +74,7 @@ def _is_code(dataset: Dataset, code: str) -> list[bool]:
     ids = dataset.of_kind("id")
     if code != "auto" or not ids:
         return [code == "yes"] * len(dataset)
-    return [PurePosixPath(str(name)).suffix.lower() in CODE_SUFFIXES for name in dataset.frame[ids[0]].to_list()]
+    return [str(name).lower().endswith(CODE_SUFFIXES) for name in dataset.frame[ids[0]].to_list()]
 
 
 def _repair(text: str, source: bool) -> str:
@@ -177,7 +180,7 @@ def _written(text: str) -> int:
 
 
 def drop_short(dataset: Dataset, column: str = "text", characters: int = 32) -> Dataset:
-    """Drops documents with fewer than ``characters`` characters, white space at both ends aside; a missing one has 0."""
+    """Drops documents with fewer than ``characters`` characters, not counting white space at their ends."""
     reasons: dict[int, str] = {}
     for position, text in enumerate(text_column(dataset, column, "drop_short")):
         length = len((text or "").strip())
@@ -190,7 +193,7 @@ def text_column(dataset: Dataset, column: str, by: str) -> list[str | None]:
     """The values of a column of strings; DataError when it is missing or holds something else."""
     dataset.need(column, by=by)
     values = dataset.frame[column]
-    if values.dtype != pl.String:
+    if values.dtype not in (pl.String, pl.Null):
         raise DataError(
             f"{by}: the column {column!r} of {dataset.origin or 'the data'} holds {values.dtype}, expected text."
         )

@@ -170,7 +170,7 @@ def required_columns(kinds: Mapping[str, Kind], asked: Sequence[str] | None, inp
 
 
 def _refuse_gaps(dataset: Dataset, inputs: np.ndarray[Any, Any], names: Sequence[str]) -> None:
-    bad = ~np.isfinite(inputs.astype(np.float32))
+    bad = ~(np.abs(inputs) <= np.finfo(np.float32).max)
     if bad.any():
         row, column = np.argwhere(bad)[0]
         value = inputs[row, column]

@@ -1,0 +1,160 @@
+"""The page of one run, made from what lies in its folder, so that it can be made again at any time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from groundup.core.dataset import Entry
+from groundup.core.plan import Plan, format_bytes, format_seconds
+from groundup.core.report import Check, Metric, Report
+from groundup.core.run import Run
+from groundup.evaluation.figures import Bar, Line, bar_chart, line_chart
+from groundup.evaluation.page import (
+    Section,
+    Tile,
+    checks_table,
+    figure,
+    ledger_table,
+    metrics_table,
+    paragraph,
+    plan_table,
+    recipe_block,
+    report_html,
+    samples_block,
+    table,
+)
+
+LOWER_IS_BETTER = ("loss", "bits_per_byte", "perplexity", "log_loss", "mae", "mse", "rmse", "mape")
+
+
+def run_page(run: Run) -> str:
+    """``report.html``: figures, curves, proof, data, plan and recipe of a run, as far as its folder has them."""
+    report = _report(run)
+    parts: list[tuple[str, Callable[[Run], str | None]]] = [
+        ("Learning", _curves),
+        ("Measured", lambda _: _measured(report) if report else None),
+        ("Fine-tuning", _finetuned),
+        ("Written", _written),
+        ("Proof", _proof),
+        ("Data", _data),
+        ("Time and memory", _spent),
+        ("Recipe", lambda r: recipe_block((r.folder / "recipe.toml").read_text(encoding="utf-8"))),
+    ]
+    sections = [Section(title, body) for title, make in parts if (body := make(run))]
+    about = run.read_json("run.json")
+    facts = {"started": about["started"], "recipe digest": about["digest"][:16], **about["machine"]}
+    split = f", measured on {report.split}" if report else ""
+    return report_html(run.folder.name, sections, f"A run of groundup{split}", _tiles(report), facts)
+
+
+def _report(run: Run) -> Report | None:
+    if not (run.folder / "report.json").is_file():
+        return None
+    saved = run.read_json("report.json")
+    baselines = {name: _metrics(found) for name, found in saved["baselines"].items()}
+    return Report(saved["split"], _metrics(saved["metrics"]), baselines, saved["recipe_digest"])
+
+
+def _metrics(saved: Mapping[str, Any]) -> dict[str, Metric]:
+    return {name: Metric(**values) for name, values in saved.items()}
+
+
+def _tiles(report: Report | None) -> list[Tile]:
+    """The first metrics, each marked by whether it is better than every baseline that has it."""
+    tiles = []
+    for name, metric in list(report.metrics.items())[:4] if report else []:
+        rivals = {label: found[name].value for label, found in report.baselines.items() if name in found}  # type: ignore[union-attr]
+        lower = name.partition("(")[0] in LOWER_IS_BETTER
+        better = all(metric.value < v if lower else metric.value > v for v in rivals.values()) if rivals else None
+        note = ", ".join(f"{label} {value:.4g}" for label, value in rivals.items())
+        tiles.append(Tile(name.replace("_", " "), f"{metric.value:.4g}", note or metric.unit, better))
+    return tiles
+
+
+def _curves(run: Run) -> str | None:
+    logged = run.logged()
+    train = [line for line in logged if line["kind"] == "train"]
+    valid = [line for line in logged if line["kind"] == "valid"]
+    if not train:
+        return None
+    lines = [Line("train", [line["step"] for line in train], [line["loss"] for line in train], smooth=True)]
+    if valid:
+        lines.append(Line("valid", [line["step"] for line in valid], [line["loss"] for line in valid], dots=True))
+    charts = [figure(line_chart(lines, "Loss", "step", "loss"))]
+    steps = [line["step"] for line in train]
+    for name in ("learning_rate", "gradient_norm"):
+        title = name.replace("_", " ").capitalize()
+        charts.append(figure(line_chart([Line(name, steps, [line[name] for line in train])], title, "step", "")))
+    return "".join(charts)
+
+
+def _measured(report: Report) -> str:
+    charts = []
+    for name, metric in report.metrics.items():
+        bars = [Bar("this model", metric.value, metric.low, metric.high, ours=True)]
+        bars += [Bar(b, m[name].value, m[name].low, m[name].high) for b, m in report.baselines.items() if name in m]
+        if len(bars) > 1:
+            better = "lower" if name.partition("(")[0] in LOWER_IS_BETTER else "higher"
+            charts.append(figure(bar_chart(bars, name, metric.unit, better), name.replace("_", " ")))
+    return metrics_table(report) + "".join(charts)
+
+
+def _finetuned(run: Run) -> str | None:
+    folder = run.folder / "finetune"
+    if not (folder / "report.json").is_file():
+        return None
+    tuned = Run(folder)
+    report = _report(tuned)
+    assert report is not None
+    lead = paragraph("Before and after, on held-out samples of the task; the curve is the fine-tuning's own loss.")
+    return lead + _measured(report) + (_curves(tuned) or "")
+
+
+def _written(run: Run) -> str | None:
+    for folder in (run.folder / "finetune", run.folder):
+        if (folder / "samples.json").is_file():
+            written = Run(folder).read_json("samples.json")
+            return samples_block([(one["prompt"], one["completion"]) for one in written])
+    return None
+
+
+def _proof(run: Run) -> str | None:
+    if not (run.folder / "proof.json").is_file():
+        return None
+    return checks_table([Check(**check) for check in run.read_json("proof.json")["checks"]])
+
+
+def _data(run: Run) -> str | None:
+    path = run.folder / "ledger.jsonl"
+    if not path.is_file():
+        return None
+    entries = [_entry(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    counts = run.read_json("data.json")
+    rows = [[name, f"{counts['rows'][name]:,}", f"{counts['samples'][name]:,}"] for name in counts["rows"]]
+    return table(["split", "rows", "samples"], rows, [1, 2]) + (ledger_table(entries) if entries else "")
+
+
+def _entry(saved: Mapping[str, Any]) -> Entry:
+    removed = tuple((str(name), str(reason)) for name, reason in saved["removed"])
+    return Entry(**{**saved, "removed": removed, "notes": tuple(saved["notes"])})
+
+
+def _spent(run: Run) -> str | None:
+    if not (run.folder / "plan.json").is_file():
+        return None
+    saved = run.read_json("plan.json")
+    saved.pop("total_bytes")
+    plan = Plan(**{**saved, "assumptions": tuple(saved["assumptions"])})
+    train = [line for line in run.logged() if line["kind"] == "train"]
+    measured = {"training": float(train[-1]["time_s"])} if train else {}
+    return plan_table(plan, None, measured) + _stages(run)
+
+
+def _stages(run: Run) -> str:
+    if not (run.folder / "stages.json").is_file():
+        return ""
+    stages: Sequence[Mapping[str, Any]] = run.read_json("stages.json")
+    rows = [[one["stage"], format_seconds(one["time_s"]), format_bytes(one["peak_bytes"])] for one in stages]
+    return table(["stage", "wall time", "peak memory"], rows, [1, 2])
