@@ -117,7 +117,7 @@ def test_a_png_gets_a_label(runs, tmp_path: Path) -> None:
 
 def test_a_series_gets_a_forecast_in_its_own_units(runs, shared_data: Path) -> None:
     (answer,) = groundup.predict(runs("air"), str(shared_data / "ts_beijing_pm25" / "pollution.csv"))
-    values = answer["forecast"]
+    values = answer["values"]
     assert len(values) == 24
     assert -100 < min(values) <= max(values) < 1000
 

@@ -180,7 +180,7 @@ def splits(made: Splits, leaks: Sequence[Any]) -> None:
 
 def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
     """What was learned from train, what each step changed, and the samples that came of it."""
-    done = {name: [e for e in part.history if e.split == name] for name, part in made.parts().items()}
+    done = {name: _since_split(part.history) for name, part in made.parts().items()}
     if done["train"]:
         cells = {name: [sum(e.cells_changed.values()) for e in entries] for name, entries in done.items()}
         removed = {name: sum(len(e.removed) for e in entries) for name, entries in done.items()}
@@ -192,6 +192,10 @@ def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encod
         if any(removed.values()):
             say("  removed: " + ", ".join(f"{count} of {name}" for name, count in removed.items() if count))
     encoded(fitted.samples, parts)
+
+
+def _since_split(history: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in history if entry.split and not entry.step.startswith("split ")]
 
 
 def encoded(builder: Any, parts: Mapping[str, Encoded]) -> None:
@@ -305,7 +309,8 @@ class Bar:
             spent = time.monotonic() - self.started
             left = spent / done * (self.total - done) if done else 0.0
             console().print(
-                f"  {done / self.total:4.0%}  {text}  [dim]{format_seconds(spent)} spent, {format_seconds(left)} left[/dim]"
+                f"  {done / self.total:4.0%}  {text}  "
+                f"[dim]{format_seconds(spent)} spent, {format_seconds(left)} left[/dim]"
             )
 
     def step(self, step: Step) -> None:

@@ -76,6 +76,9 @@ def test_augmented_batches_do_not_depend_on_the_batching(digits: Splits) -> None
     order = np.random.default_rng(1).permutation(40)
     for part in np.split(order, [1, 3, 10, 28]):
         assert torch.equal(encoded.batch(part, augment, seed=3, epoch=2)[0]["inputs"], whole[part])
+    chosen = np.array([31, 7, 12])
+    few = encoded.samples.encode(digits.train.take(chosen)).batch(np.arange(3), augment, seed=3, epoch=2)[0]["inputs"]
+    assert torch.equal(few, whole[chosen]), "the draw goes by row, wherever it stands"
     assert not torch.equal(whole, encoded.batch(np.arange(40), augment, seed=3, epoch=3)[0]["inputs"])
     assert not torch.equal(whole, encoded.batch(np.arange(40))[0]["inputs"])
     np.testing.assert_array_equal(encoded.arrays()[0][:40], encoded.batch(np.arange(40))[0]["inputs"].numpy())

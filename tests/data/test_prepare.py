@@ -89,7 +89,7 @@ def test_bounds_follow_their_formulas(train: list[float | None]) -> None:
     known = x[~np.isnan(x)]
     quartiles = reference.RobustScaler(quantile_range=(25, 75)).fit(known[:, None])
     q25, q75 = np.quantile(known, [0.25, 0.75])
-    if q75 > q25:
+    if q75 - q25 > 1e-9:  # scikit-learn takes less for no spread
         assert quartiles.scale_[0] == pytest.approx(q75 - q25)
     centre, mad = np.median(known), np.median(np.abs(known - np.median(known)))
     expected = {

@@ -38,6 +38,13 @@ def test_mlp_is_its_layers():
     assert isinstance(MLP([4], in_features=6, out_features=3, activation=nn.ELU()).layers[1], nn.ELU)
 
 
+def test_mlp_takes_images_and_windows_too():
+    model = make(Use("MLP", hidden=[8]), "model", in_features=5, input_shape=(24, 5), out_features=3)
+    assert model(torch.randn(2, 24, 5)).shape == (2, 3)
+    with pytest.raises(RecipeError, match="give in_features or input_shape"):
+        MLP([8], out_features=3)
+
+
 def test_mlp_refuses_what_it_does_not_know():
     with pytest.raises(RecipeError, match=r"recipe\.model\.norm: read 'bach'"):
         check(Use("MLP", hidden=[3], norm="bach"), "model", "recipe.model")

@@ -107,6 +107,12 @@ def test_what_does_not_fit_is_said_with_its_place(layers, said):
         Sequential(layers, IMAGE, 10)
 
 
+@pytest.mark.parametrize("layer", ["Flatten", {"use": "Flatten"}, nn.Flatten()])
+def test_only_calls_are_layers(layer):
+    with pytest.raises(RecipeError, match=r"layers\[1\]: read .* expected a call"):
+        Sequential([Use("Flatten"), layer, Use("Dense")], IMAGE, 3)
+
+
 def test_residual_adds():
     block = Residual([Use("Dense", features=3), Use("Tanh"), Use("Dense")], input_shape=(6,))
     inputs = torch.randn(2, 6)

@@ -8,7 +8,9 @@ from torch import nn
 
 from groundup.core.errors import RecipeError
 from groundup.core.patterns import matching
+from groundup.core.use import Use
 from groundup.models import Llama
+from groundup.nn import Dense
 from groundup.nn.swap import swap
 
 
@@ -42,6 +44,16 @@ def test_a_shared_module_stays_shared():
     model = nn.Sequential(shared, nn.ReLU(), shared)
     assert swap(model, "[02]", lambda old: nn.Linear(2, 2)) == ["0", "2"]
     assert model[0] is model[2] is not shared
+
+
+def test_swap_as_a_recipe_names_it():
+    model = _model()
+    swap(model, "blocks.*.attention.*", Use("Dense", init=Use("zeros")))
+    assert (type(model.blocks[1].attention.query), model.blocks[1].attention.query.out_features) == (Dense, 16)
+    swap(model, "norm", Use("groundup.finetune.freeze:freeze", where="weight"))
+    assert not model.norm.weight.requires_grad
+    with pytest.raises(RecipeError, match=r"swap\.with: .*Did you mean 'Dense'"):
+        swap(model, "norm", Use("Dens"))
 
 
 def test_a_pattern_without_a_match_is_an_error_with_the_nearest_name():

@@ -22,6 +22,7 @@ from groundup.core.errors import CheckpointError, DataError, GroundupError, NonF
 from groundup.core.preprocessing import Preprocessing
 from groundup.core.recipe import Recipe, recipe_from_dict
 from groundup.core.use import TRUSTED, Use, make
+from groundup.nn.swap import swap
 from groundup.serving import Predictor, Sampling, generate
 from groundup.serving.predictor import demand_trusted
 
@@ -66,10 +67,8 @@ def train(dataset: Dataset, table: dict[str, Any]) -> Trained:
     preprocessing, splits = Preprocessing.fit(steps, make(recipe.data.samples, "samples"), splits)
     torch.manual_seed(0)
     model = make(recipe.model, "model", **preprocessing.samples.sizes())
-    for i, change in enumerate(recipe.swap):
-        from groundup.nn.swap import swap
-
-        swap(model, change.where, make(change.with_, "with", where=str(i)))
+    for change in recipe.swap:
+        swap(model, change.where, change.with_)
     return Trained(recipe, preprocessing, splits, model.eval())
 
 
@@ -341,7 +340,7 @@ def test_a_flipped_bit_is_found_before_anything_is_read(rows: Trained, tmp_path:
         ({"preprocessing_json": "{}"}, r"preprocessing\.json"),
         ({"sizes_json": "[]"}, r"sizes\.json"),
         ({"sizes_json": '{"in_features": "many", "out_features": 2}'}, "MLP"),
-        ({"sizes_json": "{}"}, "in_features"),
+        ({"sizes_json": "{}"}, "MLP needs"),
     ],
 )
 def test_texts_that_are_whole_but_wrong_give_one_clear_error(
@@ -390,11 +389,13 @@ def test_a_swapped_model(tmp_path: Path) -> None:
     assert any(isinstance(module, Doubled) for module in trained.model.modules())
     folder = trained.write(tmp_path / "step-1")
     with pytest.raises(RecipeError, match="trusted"):
-        Predictor.load(folder)
+        Predictor.load(folder, swap=swap)
+    with pytest.raises(CheckpointError, match=r"'layers\.0'.*pass swap=swap"):
+        Predictor.load(folder, trusted=None)
     raw = {"age": 1.0, "sex": "male", "fare": 2.0}
     expected = Predictor.from_parts(trained.recipe, trained.preprocessing, trained.model).predict(raw)
     for trusted in (None, (*TRUSTED, __name__)):
-        assert Predictor.load(folder, trusted=trusted).predict(raw) == expected
+        assert Predictor.load(folder, trusted=trusted, swap=swap).predict(raw) == expected
 
 
 class Doubled(nn.Module):
@@ -452,7 +453,7 @@ def test_a_downloaded_checkpoint_runs_no_code_of_its_own(
         planted = dataclasses.replace(rows, model=model)
         folder = planted.write(tmp_path / f"step-{number}", recipe_toml=recipe.to_toml())
         with pytest.raises(RecipeError, match=r"trusted|public parts only"):
-            Predictor.load(folder)
+            Predictor.load(folder, swap=swap)
     assert not (tmp_path / "ran").exists()
     assert "evil_layer" not in sys.modules
 

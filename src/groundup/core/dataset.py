@@ -123,6 +123,11 @@ class Dataset:
         """The same dataset with lines for the ledger: what a step saw that a person should know."""
         return dataclasses.replace(self, notes=(*self.notes, *lines))
 
+    def booked(self, step: str, rows_before: int) -> Dataset:
+        """The same dataset with a line in its ledger that says what part of how many rows it is."""
+        entry = Entry(step, self.split, rows_before, len(self))
+        return dataclasses.replace(self, history=(*self.history, entry))
+
     def take(self, positions: np.ndarray[Any, Any], split: Split | None = None) -> Dataset:
         """The rows at these positions, in this order, as a split."""
         return dataclasses.replace(self, frame=self.frame[positions], split=split or self.split)

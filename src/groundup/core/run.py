@@ -117,19 +117,19 @@ class Run:
     def save(
         self, step: int, tensors: Mapping[str, Mapping[str, Any]], texts: Mapping[str, str], keep: set[int]
     ) -> Checkpoint:
-        """Write ``checkpoints/step-N`` and, once it stands, drop those that are neither it nor in ``keep``."""
-        target = self.checkpoints / f"step-{step}"
-        checkpoint = write_checkpoint(target, tensors, texts)
-        for other in self.checkpoints.glob("step-*"):
-            number = other.name.removeprefix("step-")
-            if number.isdigit() and int(number) not in {step, *keep}:
-                _remove(other)
+        """Write ``checkpoints/step-N``; once it stands, drop all but it, the one before as a fallback, and ``keep``."""
+        checkpoint = write_checkpoint(self.checkpoints / f"step-{step}", tensors, texts)
+        names = [path.name.removeprefix("step-") for path in self.checkpoints.glob("step-*")]
+        older = sorted(int(name) for name in names if name.isdecimal() and int(name) != step)
+        for number in older[:-1]:
+            if number not in keep:
+                _remove(self.checkpoints / f"step-{number}")
         return checkpoint
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint that the run chose at its end; before that, the newest that verifies."""
         if (self.folder / "chosen.json").is_file():
-            return Checkpoint.open(self.folder / self.chosen())
+            return Checkpoint.open(self.folder / self.read_json("chosen.json")["checkpoint"])
         return latest_checkpoint(self.checkpoints)[0]
 
     def choose(self, name: str | None = None) -> Checkpoint:
@@ -137,10 +137,6 @@ class Run:
         found = Checkpoint.open(self.checkpoints / name) if name else latest_checkpoint(self.checkpoints)[0]
         self.write_json("chosen.json", {"checkpoint": found.folder.relative_to(self.folder).as_posix()})
         return found
-
-    def chosen(self) -> str:
-        """The checkpoint that was chosen, relative to the run's folder."""
-        return str(self.read_json("chosen.json")["checkpoint"])
 
     def newest(self) -> tuple[Checkpoint, list[str]]:
         """The newest checkpoint that verifies; newer, damaged ones are set aside, and why is told."""

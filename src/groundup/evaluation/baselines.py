@@ -105,8 +105,8 @@ def repeat_last(train: Series, test: Series) -> Array:
     """The last known value of the target at the forecast origin, for every step after it. Values [N, H]."""
     if not hasattr(test, "last"):
         raise DataError("repeat_last: this baseline is for windows of a series; these samples have no last value.")
-    shape = test.arrays()[1].shape
-    return np.broadcast_to(test.last().reshape(len(test.last()), *[1] * (len(shape) - 1)), shape).copy()
+    last, shape = test.last(), test.arrays()[1].shape
+    return np.broadcast_to(last.reshape(len(last), *[1] * (len(shape) - 1)), shape).copy()
 
 
 def order3(train: Text, test: Text) -> dict[str, float]:

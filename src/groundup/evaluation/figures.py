@@ -115,11 +115,11 @@ def line_chart(
 ) -> str:
     """Series over a common axis, each named at its end. Values of 0 and less are gaps on a log axis.
 
-    A single line goes unnamed: the axis says what it is.
+    A single line goes unnamed where ``y_label`` says what it is.
     """
     height, left, top, bottom = 180 + width // 6, 58, 34, 44
     shown = [_thinned(line) for line in lines]
-    named = len(lines) > 1
+    named = len(lines) > 1 or not y_label
     right = 24 + TEXT_WIDTH * max((len(line.name) for line in lines), default=0) if named else 16
     x_axis = Axis.over([x for line in shown for x in line.x], left, width - right, log=log_x)
     if not log_x:

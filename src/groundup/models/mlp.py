@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -24,16 +25,17 @@ NORMS: dict[str, type[BatchNorm1d] | type[LayerNorm] | type[RMSNorm]] = {
 class MLP(nn.Module):
     """Dense layers of the widths in ``hidden``, each followed by norm, activation and dropout; then one to the output.
 
-    [B, in_features] -> [B, out_features]; inputs of more dimensions are flattened first. ``init`` fills every weight
-    and sets the biases to zero.
+    [B, *input_shape] -> [B, out_features]; an input of several dimensions is flattened first. Without ``input_shape``
+    the input is [B, in_features]. ``init`` fills every weight and sets the biases to zero.
     """
 
     def __init__(
         self,
         hidden: Sequence[int],
         *,
-        in_features: int,
         out_features: int,
+        in_features: int | None = None,
+        input_shape: Sequence[int] | None = None,
         activation: Use | Callable[[Tensor], Tensor] = relu,
         dropout: float = 0.0,
         norm: Literal["batch", "layer", "rms"] | None = None,
@@ -42,19 +44,22 @@ class MLP(nn.Module):
         super().__init__()
         if norm is not None and norm not in NORMS:
             raise RecipeError(f"MLP.norm: read {norm!r}, expected one of {', '.join(NORMS)}.")
+        width = in_features if input_shape is None else math.prod(input_shape)
+        if width is None:
+            raise RecipeError("MLP: the width of its input is not known; give in_features or input_shape.")
         self.layers = nn.ModuleList()
-        for width in hidden:
-            self.layers.append(Dense(width, in_features=in_features, init=init))
+        for features in hidden:
+            self.layers.append(Dense(features, in_features=width, init=init))
             if norm is not None:
-                self.layers.append(NORMS[norm](in_features=width))
+                self.layers.append(NORMS[norm](in_features=features))
             self.layers.append(_activation(activation))
             if dropout:
                 self.layers.append(nn.Dropout(dropout))
-            in_features = width
-        self.layers.append(Dense(out_features, in_features=in_features, init=init))
+            width = features
+        self.layers.append(Dense(out_features, in_features=width, init=init))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, in_features] -> [B, out_features]."""
+        """[B, *input_shape] -> [B, out_features]."""
         inputs = inputs.flatten(1)
         for layer in self.layers:
             inputs = layer(inputs)

@@ -82,6 +82,8 @@ class Function(nn.Module):
 
 
 def _make(use: Use, place: int, path: list[tuple[str, Shape]], out_features: int | None) -> nn.Module:
+    if not isinstance(use, Use):
+        raise RecipeError(f"layers[{place}]: read {use!r}, expected a call such as Use('Dense', features=64).")
     shape = path[-1][1]
     available: dict[str, Any] = {"input_shape": shape}
     if shape:
@@ -127,6 +129,8 @@ def _shape_after(
 def _last_open(layers: Sequence[Use]) -> int | None:
     """The place of the last layer that takes ``out_features`` and whose size the recipe leaves open."""
     for place in range(len(layers) - 1, -1, -1):
+        if not isinstance(layers[place], Use):
+            continue  # refused when its turn comes
         found = resolve(layers[place].target, "layers", where=f"layers[{place}]")
         given = layers[place].arguments
         if "out_features" in inspect.signature(found).parameters:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,9 @@ IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 MAX_NEW_TOKENS = 256
 
+Swap = Callable[[nn.Module, str, Use], object]
+"""(model, where, with): changes the model in place. Given as a value, for serving knows no layers."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
@@ -41,12 +44,18 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, trusted: tuple[str, ...] | None = TRUSTED, device: torch.device | str = "cpu"
+        cls,
+        folder: str | Path,
+        *,
+        trusted: tuple[str, ...] | None = TRUSTED,
+        device: torch.device | str = "cpu",
+        swap: Swap | None = None,
     ) -> Self:
         """Open a checkpoint's folder: every file is verified, and the model is built and filled from it.
 
         A checkpoint names classes and functions. They are taken from the ``trusted`` packages only; None trusts all,
-        as is right for a run of one's own. Raises CheckpointError for a folder that is damaged, incomplete, or holds
+        as is right for a run of one's own. ``swap`` is ``groundup.nn.swap.swap``, and is only needed where the recipe
+        swaps parts of the model. Raises CheckpointError for a folder that is damaged, incomplete, or holds
         tensors that are not the model's; RecipeError for a name that is not trusted.
         """
         checkpoint = Checkpoint.open(folder)
@@ -55,7 +64,7 @@ class Predictor:
         except tomllib.TOMLDecodeError as error:
             raise CheckpointError(f"{checkpoint.folder / 'recipe.toml'}: not valid TOML: {error}.") from error
         preprocessing = Preprocessing.from_json(checkpoint.text("preprocessing.json"), trusted)
-        model = _filled_model(checkpoint, recipe, trusted)
+        model = _filled_model(checkpoint, recipe, trusted, swap)
         return cls.from_parts(recipe, preprocessing, model.to(device))
 
     @classmethod
@@ -166,13 +175,15 @@ def _noted(found: list[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]
 # ---------------------------------------------------------------------------------- the model of a checkpoint
 
 
-def _filled_model(checkpoint: Checkpoint, recipe: Recipe, trusted: tuple[str, ...] | None) -> nn.Module:
+def _filled_model(
+    checkpoint: Checkpoint, recipe: Recipe, trusted: tuple[str, ...] | None, swap: Swap | None
+) -> nn.Module:
     table = checkpoint.json("sizes.json")
     if not isinstance(table, dict):
         raise CheckpointError(f"{checkpoint.folder / 'sizes.json'}: holds {table!r:.60}, expected a table of sizes.")
     sizes = {name: tuple(size) if isinstance(size, list) else size for name, size in table.items()}
     with torch.random.fork_rng(devices=[]):  # the first weights are overwritten; the caller's random numbers are not
-        model = _built_model(recipe, sizes, trusted)
+        model = _built_model(recipe, sizes, trusted, swap)
         tensors = checkpoint.tensors("model.safetensors")
         if recipe.finetune is not None and tensors.keys() != model.state_dict().keys():
             # Saved while it was fine-tuned: the method has added tensors of its own.
@@ -196,7 +207,9 @@ def _filled_model(checkpoint: Checkpoint, recipe: Recipe, trusted: tuple[str, ..
     return model
 
 
-def _built_model(recipe: Recipe, sizes: Mapping[str, Any], trusted: tuple[str, ...] | None) -> nn.Module:
+def _built_model(
+    recipe: Recipe, sizes: Mapping[str, Any], trusted: tuple[str, ...] | None, swap: Swap | None
+) -> nn.Module:
     """The model as the recipe describes it: made, then swapped."""
     demand_trusted(recipe.model, "model", trusted)
     for change in recipe.swap:
@@ -209,10 +222,14 @@ def _built_model(recipe: Recipe, sizes: Mapping[str, Any], trusted: tuple[str, .
         ) from error
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"recipe.model: {recipe.model.target} makes {type(model).__name__}, expected a Module.")
-    if recipe.swap:
-        swap = resolve("groundup.nn.swap:swap", "with")
-        for i, change in enumerate(recipe.swap):
-            swap(model, change.where, make(change.with_, "with", where=f"recipe.swap[{i}].with", trusted=trusted))
+    if recipe.swap and swap is None:
+        raise CheckpointError(
+            f"recipe.swap: parts of this model were swapped ({recipe.swap[0].where!r}), and load was given no way to "
+            "do it again; pass swap=swap, from groundup.nn.swap."
+        )
+    for change in recipe.swap:
+        assert swap is not None
+        swap(model, change.where, change.with_)
     return model
 
 

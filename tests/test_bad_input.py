@@ -1,0 +1,175 @@
+"""What a person can do wrong gives one clear error that names what and where, exit status 1, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundup.cli import main
+
+RECIPE = """
+name = "tiny"
+[data]
+source = {{ use = "csv", path = "{path}" }}
+split = {{ use = "random", valid = 0.2, test = 0.2 }}
+prepare = [{{ use = "Standardize" }}]
+samples = {{ use = "Rows", target = "{target}" }}
+[model]
+use = "MLP"
+hidden = [4]
+[training]
+objective = {{ use = "supervised", loss = "cross_entropy" }}
+optimizer = {{ use = "AdamW", lr = 1e-2 }}
+steps = 6
+save_every = 2
+[evaluation]
+metrics = ["accuracy"]
+{more}
+"""
+
+
+def write_recipe(folder: Path, path: str = "table.csv", target: str = "kind", more: str = "") -> str:
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE.format(path=path, target=target, more=more), encoding="utf-8")
+    return str(recipe)
+
+
+def write_table(folder: Path, constant: bool = False) -> Path:
+    table = folder / "table.csv"
+    rows = [f"{i % 7},{(i * 5) % 11},{'a' if constant or i % 2 else 'b'}" for i in range(60)]
+    table.write_text("width,height,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return table
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path)
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 1
+    found = capsys.readouterr().err
+    assert "Traceback" not in found
+    assert not list(Path("runs").glob("*/checkpoints/*"))
+    return found
+
+
+def test_the_tiny_recipe_is_fine(folder: Path) -> None:
+    assert main(["train", write_recipe(folder), "--out", "run"]) == 0
+    assert (folder / "run" / "report.html").is_file()
+
+
+def test_a_recipe_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere.toml" in refused(capsys, "train", "nowhere.toml")
+
+
+def test_a_recipe_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "broken.toml").write_text("name = [", encoding="utf-8")
+    assert "broken.toml" in refused(capsys, "train", "broken.toml")
+
+
+def test_a_misspelt_field(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = refused(capsys, "train", write_recipe(folder), "training.batchsize=3")
+    assert "recipe.training.batchsize" in found
+    assert "batch_size" in found
+
+
+def test_a_file_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing.csv" in refused(capsys, "train", write_recipe(folder, path="nothing.csv"))
+    assert not Path("runs").exists()
+
+
+def test_an_empty_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty.csv").write_bytes(b"")
+    found = refused(capsys, "train", write_recipe(folder, path="empty.csv"))
+    assert "empty.csv" in found
+    assert "empty" in found.replace("empty.csv", "")
+
+
+def test_a_column_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = refused(capsys, "train", write_recipe(folder, target="kindd"))
+    assert "'kindd'" in found
+    assert "Did you mean 'kind'?" in found
+
+
+def test_a_target_that_is_constant(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, constant=True)
+    found = refused(capsys, "train", write_recipe(folder))
+    assert "kind" in found
+    assert not Path("runs").exists()
+
+
+def test_an_image_that_is_not_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("cats", "dogs"):
+        (folder / "pictures" / label).mkdir(parents=True)
+        (folder / "pictures" / label / "one.png").write_text("not an image", encoding="utf-8")
+    text = Path(write_recipe(folder)).read_text(encoding="utf-8")
+    text = text.replace('{ use = "csv", path = "table.csv" }', '{ use = "image_folder", path = "pictures" }')
+    text = text.replace('{ use = "Rows", target = "kind" }', '{ use = "Images", image = "image", target = "label" }')
+    (folder / "images.toml").write_text(text, encoding="utf-8")
+    assert "one.png" in refused(capsys, "train", "images.toml") or "pictures" in capsys.readouterr().err
+
+
+def test_an_existing_run_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(folder)
+    assert main(["train", recipe, "--out", "run"]) == 0
+    before = {p: p.read_bytes() for p in (folder / "run").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert "never overwritten" in refused(capsys, "train", recipe, "--out", "run")
+    assert before == {p: p.read_bytes() for p in (folder / "run").rglob("*") if p.is_file()}
+
+
+def test_a_checkpoint_with_a_flipped_bit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", write_recipe(folder), "--out", "run"]) == 0
+    name = json.loads((folder / "run" / "chosen.json").read_text(encoding="utf-8"))["checkpoint"]
+    weights = folder / "run" / name / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    capsys.readouterr()
+    assert main(["predict", "run", '{"width": 1, "height": 2}']) == 1
+    found = capsys.readouterr().err
+    assert "model.safetensors" in found
+    assert "SHA-256" in found
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(folder: Path) -> None:
+    """The run is cut short behind step 4; its checkpoint is damaged; resuming starts from step 2 and ends the same."""
+    recipe = write_recipe(folder)
+    assert main(["train", recipe, "--out", "whole"]) == 0
+    assert main(["train", recipe, "--out", "cut"]) == 0
+    for left_over in ("chosen.json", "report.json"):
+        (folder / "cut" / left_over).unlink()
+    steps = sorted((folder / "cut" / "checkpoints").glob("step-*"), key=lambda p: int(p.name[5:]))
+    weights = steps[-1] / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    assert main(["train", "--resume", "cut"]) == 0
+    same = [(folder / run / "checkpoints" / "step-6" / "model.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert same[0] == same[1]
+
+
+def test_a_full_disk(folder: Path) -> None:
+    """A limit on file size stands in for the disk: writing the first checkpoint fails, and no part of it stays."""
+    recipe = write_recipe(folder, more="")
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "import groundup.cli as cli, groundup.workflow;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (24000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]));"
+        f"sys.exit(cli.main(['train', {recipe!r}, 'model.hidden=[512, 512]', '--out', 'run']))"
+    )
+    assert resource.RLIMIT_FSIZE
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "could not be written" in done.stderr or "cannot be written" in done.stderr
+    assert not list((folder / "run" / "checkpoints").glob("*"))
+    assert not list(folder.rglob("*.tmp"))
