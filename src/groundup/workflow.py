@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from groundup.core.state import TrainState
     from groundup.core.use import Use
     from groundup.evaluation import Outcome
+    from groundup.serving import Predictor
 
 Objective = Callable[["nn.Module", "Batch"], "Loss"]
 
@@ -157,11 +158,16 @@ def evaluate(run: str | Path) -> Report:
 
 
 def predict(run: str | Path, *inputs: Any) -> list[dict[str, Any]]:
-    """Labels, values or text for raw input: a row, a CSV file, an image, a prompt."""
-    from groundup.core.run import Run
-    from groundup.serving import Predictor
+    """Labels, values or text for raw input: a row, a CSV file, an image, a prompt.
 
-    predictor = Predictor.load(Run.open(run).checkpoint().folder)
+    A run's folder is one's own and may name any code. For a checkpoint from elsewhere take ``Predictor.load``, which
+    carries out names of groundup and torch alone.
+    """
+    from groundup.core.run import Run
+
+    opened = Run.open(run)
+    opened.recipe()  # what lies beside the recipe can be imported from here on
+    predictor = _predictor(opened.checkpoint())
     return [line for raw in inputs for line in predictor.predict(raw)]
 
 
@@ -270,8 +276,8 @@ def design(prepared: Prepared) -> nn.Module:
     recipe = prepared.recipe
     seed_everything(recipe.seed)
     model: nn.Module = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
-    for i, change in enumerate(recipe.swap):
-        swap(model, change.where, make(change.with_, "with", where=f"recipe.swap[{i}].with"))
+    for change in recipe.swap:
+        swap(model, change.where, change.with_)
     rules = [
         (rule.where, make(rule.init, "init", where=f"recipe.init[{i}].init")) for i, rule in enumerate(recipe.init)
     ]
@@ -534,11 +540,10 @@ def _prove_same(trained: Trained, checkpoint: Checkpoint, tolerance: float = 0.0
     """What serves, made from the checkpoint's folder alone, gives the trained model's outputs."""
     from groundup import proof
     from groundup.core.report import Proof
-    from groundup.serving import Predictor
 
     batch = trained.prepared.first(trained.prepared.held_out, 8)
     device = next(trained.model.parameters()).device
-    served = Predictor.load(checkpoint.folder).model.to(device)
+    served = _predictor(checkpoint).model.to(device)
     found = Proof((proof.same_outputs(trained.model, served, batch.to(device), tolerance),))
     terminal.proof(found)
     saved = trained.run.read_json("proof.json") if (trained.run.folder / "proof.json").is_file() else {"checks": []}
@@ -739,16 +744,21 @@ def _conclude_finetuned(tuned: Trained) -> Trained:
 
 def _write_samples(trained: Trained) -> None:
     """What the model writes after the recipe's prompts."""
-    from groundup.serving import Predictor
-
     terminal.stage("write", "after prompts that it has not seen")
-    predictor = Predictor.load(trained.run.checkpoint().folder)
+    predictor = _predictor(trained.run.checkpoint())
     written = []
     for prompt in trained.prepared.recipe.prompts:
         (answer,) = predictor.predict(prompt, max_new_tokens=120)
         terminal.code(answer["completion"], prompt)
         written.append({"prompt": prompt, "completion": answer["completion"]})
     trained.run.write_json("samples.json", written)
+
+
+def _predictor(checkpoint: Checkpoint) -> Predictor:
+    from groundup.nn.swap import swap
+    from groundup.serving import Predictor
+
+    return Predictor.load(checkpoint.folder, trusted=None, swap=swap)
 
 
 def _short(use: Use) -> str:

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from groundup.core.batch import Batch, Loss
 from groundup.core.errors import GroundupError
 from groundup.planning import flops_per_step, plan_memory
-from groundup.planning.simulation import autocast, default_objective
+from groundup.planning.simulation import default_objective
 from groundup.planning.timeline import Timeline, peak
 
 ALLOCATOR_TOLERANCE = 0.05
@@ -30,7 +30,7 @@ def allocated_peak(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Ba
     """Bytes that one more step takes at its peak over what is held before it, by torch's own allocator."""
 
     def step() -> None:
-        with autocast(batch, precision):  # type: ignore[arg-type]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             total = default_objective(model, batch).total
         total.backward()
         optimizer.step()

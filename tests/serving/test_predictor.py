@@ -241,6 +241,7 @@ def test_text_goes_on_from_a_prompt(text: Trained, tmp_path: Path) -> None:
     assert answer["completion"] == tokenizer.decode(expected)
     assert answer["tokens"] == len(expected)
     assert answer["ended"] == (len(expected) < 30)
+    assert predictor.predict("def f7(x): \n", max_new_tokens=30, sampling=greedy) == [answer]
     assert len(predictor.predict(["def f1", "def f2"], max_new_tokens=2)) == 2
 
 

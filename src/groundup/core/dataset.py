@@ -125,7 +125,7 @@ class Dataset:
 
     def booked(self, step: str, rows_before: int) -> Dataset:
         """The same dataset with a line in its ledger that says what part of how many rows it is."""
-        entry = Entry(step, self.split, rows_before, len(self))
+        entry = Entry(step, self.split, len(self), len(self), notes=(f"{len(self):,} of {rows_before:,} rows",))
         return dataclasses.replace(self, history=(*self.history, entry))
 
     def take(self, positions: np.ndarray[Any, Any], split: Split | None = None) -> Dataset:

@@ -212,11 +212,11 @@ def _overridden(table: dict[str, Any], overrides: Sequence[str], folder: Path) -
 
 
 def recipe_from_dict(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
-    """A recipe from plain tables, as TOML and JSON give them; modules beside it can be named in it."""
+    """A recipe from plain tables, as TOML and JSON give them; modules in a ``folder`` that is given can be named."""
     if "folder" in table:
         raise RecipeError("recipe.folder: no such field.")
     beside = str(folder.resolve())
-    if beside not in sys.path:
+    if folder != Path() and beside not in sys.path:
         sys.path.append(beside)
     recipe = read_table(Recipe, table, "recipe")
     assert isinstance(recipe, Recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import time
 import tomllib
 from collections.abc import Mapping
@@ -139,9 +140,11 @@ class Run:
         return found
 
     def newest(self) -> tuple[Checkpoint, list[str]]:
-        """The newest checkpoint that verifies; newer, damaged ones are set aside, and why is told."""
+        """Where a resume begins: the newest checkpoint that verifies, and why damaged ones, set aside, were not it."""
         checkpoint, passed_over = latest_checkpoint(self.checkpoints)
         newest = int(checkpoint.folder.name.removeprefix("step-"))
+        for half_written in self.checkpoints.glob("*.tmp"):  # by a process that was killed
+            shutil.rmtree(half_written)
         for path in self.checkpoints.glob("step-*"):
             number = path.name.removeprefix("step-")
             if number.isdecimal() and int(number) > newest:
@@ -176,8 +179,7 @@ def _claim_next(parent: Path, name: str) -> Path:
 
 def _remove(folder: Path) -> None:
     """Remove a checkpoint so that a crash in between cannot leave one that looks whole."""
-    import shutil
-
     dying = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(dying, ignore_errors=True)  # what a killed process left
     os.replace(folder, dying)
     shutil.rmtree(dying)

@@ -23,8 +23,12 @@ from groundup.evaluation.page import (
     recipe_block,
     report_html,
     samples_block,
+    side_by_side,
     table,
 )
+
+HALF = 430
+"""Pixels of a chart that has another beside it."""
 
 LOWER_IS_BETTER = ("loss", "bits_per_byte", "perplexity", "log_loss", "mae", "mse", "rmse", "mape")
 
@@ -84,10 +88,12 @@ def _curves(run: Run) -> str | None:
         lines.append(Line("valid", [line["step"] for line in valid], [line["loss"] for line in valid], dots=True))
     charts = [figure(line_chart(lines, "Loss", "step", "loss"))]
     steps = [line["step"] for line in train]
+    small = []
     for name in ("learning_rate", "gradient_norm"):
-        title = name.replace("_", " ").capitalize()
-        charts.append(figure(line_chart([Line(name, steps, [line[name] for line in train])], title, "step", "")))
-    return "".join(charts)
+        title = name.replace("_", " ")
+        line = Line(name, steps, [line[name] for line in train])
+        small.append(figure(line_chart([line], title, "step", title, width=HALF)))
+    return charts[0] + side_by_side(*small)
 
 
 def _measured(report: Report) -> str:
@@ -97,8 +103,9 @@ def _measured(report: Report) -> str:
         bars += [Bar(b, m[name].value, m[name].low, m[name].high) for b, m in report.baselines.items() if name in m]
         if len(bars) > 1:
             better = "lower" if name.partition("(")[0] in LOWER_IS_BETTER else "higher"
-            charts.append(figure(bar_chart(bars, name, metric.unit, better), name.replace("_", " ")))
-    return metrics_table(report) + "".join(charts)
+            charts.append(figure(bar_chart(bars, name, metric.unit, better, width=HALF), name.replace("_", " ")))
+    pairs = [side_by_side(*charts[i : i + 2]) for i in range(0, len(charts), 2)]
+    return metrics_table(report) + "".join(pairs)
 
 
 def _finetuned(run: Run) -> str | None:

@@ -114,8 +114,8 @@ class Predictor:
     def _complete(self, text: str, max_new_tokens: int, sampling: Sampling | None) -> dict[str, Any]:
         ids = list(self._tokens(text, max_new_tokens, sampling))
         completion = self._tokenizer().decode(ids)
-        ended = len(ids) < max_new_tokens
-        return {"prompt": text, "completion": completion, "tokens": len(ids), "ended": ended}
+        seen = self.preprocessing.samples.prompt(text)  # what the completion goes on from, to the letter
+        return {"prompt": seen, "completion": completion, "tokens": len(ids), "ended": len(ids) < max_new_tokens}
 
     def _tokens(self, prompt: str, max_new_tokens: int, sampling: Sampling | None) -> Iterator[int]:
         samples = self.preprocessing.samples
