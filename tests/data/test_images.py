@@ -194,6 +194,18 @@ def test_size_resizes_as_pillow_does() -> None:
         make(Use("Images", image="image", size=[1, 2, 3]), "samples")
 
 
+def test_colours_of_other_kinds() -> None:
+    samples = Images("image", size=4).fit(files([png(noise(0)), png(noise(1))]))
+    served = samples.read(Image.new("CMYK", (4, 4), (0, 255, 255, 0)))
+    assert samples.load(served)[0, :, 0, 0].tolist() == [255, 0, 0]
+    with pytest.raises(DataError, match="image 0: the image holds floating-point grey values"):
+        samples.read(Image.new("F", (4, 4)))
+    buffer = io.BytesIO()
+    Image.new("F", (4, 4)).save(buffer, "TIFF")
+    with pytest.raises(DataError, match="row 1: the image holds floating-point"):
+        Images("image", size=4).fit(files([png(noise(0)), buffer.getvalue()]))
+
+
 @pytest.mark.parametrize("form", ["png", "jpeg", "pillow", "array", "bytes", "list"])
 def test_raw_images_in_every_form(tmp_path: Path, digits: Splits, form: str) -> None:
     fitted, _ = Preprocessing.fit([], Images("image", target="label"), digits)

@@ -51,7 +51,10 @@ def to_array(image: Image.Image, channels: int, size: tuple[int, int] | None = N
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         picture = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    image = image.convert("L" if channels == 1 else "RGB")
+    try:
+        image = image.convert("L" if channels == 1 else "RGB")
+    except ValueError as error:
+        raise DataError(f"the image's colours ({image.mode}) cannot be turned into grey or RGB: {error}.") from error
     if size is not None and size != (image.height, image.width):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, channels)
@@ -66,6 +69,10 @@ def to_png(image: Image.Image | np.ndarray[Any, Any], where: str) -> bytes:
                 "expected uint8 values 0 to 255 of shape [height, width] or [height, width, 3]."
             )
         image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    if image.mode == "F":
+        raise DataError(f"{where}: the image holds floating-point grey values; give it 8 bits a channel.")
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

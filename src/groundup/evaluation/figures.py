@@ -255,7 +255,7 @@ def format_number(value: float) -> str:
 
 def _svg(title: str, told: str, parts: Sequence[str], width: int, height: int) -> str:
     name = "f" + hashlib.sha256("".join([title, *parts]).encode()).hexdigest()[:10]
-    least = 600 if width > 640 else min(width, 340)  # on a narrow screen it scrolls rather than shrinks further
+    least = 600 if width >= 800 else min(width, 340)  # on a narrow screen it scrolls rather than shrinks further
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" style="max-width:{width}px;min-width:{least}px" '
         f'role="img" aria-labelledby="{name}t {name}d">'

@@ -276,4 +276,7 @@ def _arrays(
                 f"{dataset.origin or 'the data'}, {name}: {image.height} x {image.width} pixels, others have "
                 f"{size[0]} x {size[1]}. Set size in the recipe's samples, so that each image is resized."
             )
-        yield to_array(image, channels, size)
+        try:
+            yield to_array(image, channels, size)
+        except DataError as error:
+            raise DataError(f"{dataset.origin or 'the data'}, {name}: {error}") from error
