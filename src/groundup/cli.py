@@ -58,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     message on stderr; with GROUNDUP_TRACEBACK=1 they come with their traceback.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Threads that wait for one another sleep instead of spinning: on a machine that does anything else, spinning
-    # costs tenfold. OpenMP reads this when torch is loaded, which is later.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for one another spin for a moment only: on a machine that does anything else, long spinning
+    # costs many times what sleeping does (LOG.md has the figures). OpenMP reads this when torch is loaded, later.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # what a person names lies where they stand, as for python -m
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -235,3 +236,25 @@ def test_the_whole_way_from_files_to_batches() -> None:
         size = sum(len(text.encode()) for text in part.frame["text"])
         assert 0.99 * size < encoded.num_bytes < size
         assert 2 < size / encoded.num_targets < 4
+
+
+def test_context_shows_tokens_again_and_counts_each_once() -> None:
+    """Outside train a window repeats the end of the one before; the targets are those of plain windows, in order."""
+    text = "one two three four five six seven eight nine ten " * 9
+    frame = pl.DataFrame({"path": ["a", "b"], "text": [text, text[7:]]})
+    train = dataclasses.replace(Dataset.of(frame, {"path": "id", "text": "text"}), split="train")
+    test = dataclasses.replace(train, split="test")
+    plain = PackedText(length=16, tokenizer=Use("Characters")).fit(train)
+    overlapping = dataclasses.replace(plain, context=6)
+
+    def learned(samples: PackedText, dataset: Dataset) -> list[int]:
+        encoded = samples.encode(dataset)
+        targets = encoded.batch(np.arange(len(encoded)))[1]["targets"]
+        return targets[targets != -100].tolist()
+
+    assert learned(overlapping, test) == learned(plain, test)
+    assert len(overlapping.encode(test)) > len(plain.encode(test))
+    assert len(overlapping.encode(train)) == len(plain.encode(train))
+    inputs, targets = overlapping.encode(test).batch(np.arange(3))
+    assert (targets["targets"][1:, :6] == -100).all()
+    assert inputs["tokens"][1, :6].tolist() == inputs["tokens"][0, -6:].tolist()

@@ -311,7 +311,7 @@ def test_the_first_loss_is_that_of_guessing_and_every_weight_gets_a_gradient(tie
     torch.manual_seed(0)
     model = Llama(512, depth, tie_word_embeddings=tied)
     loss = model(_tokens(4, 128, 512), targets=_tokens(4, 128, 512, seed=1))
-    assert loss.item() == pytest.approx(math.log(512), rel=0.03)
+    assert loss.item() == pytest.approx(math.log(512), rel=0.05)
     loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -53,6 +53,8 @@ class PackedSequences:
     """Bytes of UTF-8 that the targets stand for: what bits per byte divide by."""
     notes: tuple[str, ...] = ()
     """What was left out, and how much of it."""
+    repeated: Array | None = None
+    """[S] how many first tokens of each window are shown again, as context; their targets are masked."""
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -80,6 +82,8 @@ class PackedSequences:
         place = np.minimum(place, len(self.tokens) - 2)
         document = self._document(place)
         learned = shown & _is_target(self, place + 1)
+        if self.repeated is not None:
+            learned &= np.arange(self.length) >= self.repeated[positions][:, None]
         tokens = np.where(shown, self.tokens[place], self.end_of_text)
         targets = np.where(learned, self.tokens[place + 1], MASKED)
         documents = np.where(shown, document - document[:, :1], PADDING_DOCUMENT)

@@ -307,8 +307,9 @@ def _initial(config: LlamaConfig) -> list[tuple[str, Callable[[Tensor], object]]
     Each block starts as almost the identity, which learns faster than outputs scaled by depth, but not quite, so that
     every weight has a gradient from the first step. The first loss is close to log(vocab_size): logits of an untied
     head vary by at most 0.3; with a tied one a token's state starts as its own row of the head, with a logit near
-    std * hidden_size, and std is such that this adds at most log(1.05).
+    std * hidden_size, and std is such that this adds at most 5% to the loss.
     """
+    vocabulary = config.vocab_size
     width = config.hidden_size**-0.5
     stds = {
         "embedding.weight": 0.02,
@@ -318,7 +319,7 @@ def _initial(config: LlamaConfig) -> list[tuple[str, Callable[[Tensor], object]]
         "blocks.*.feed_forward.down.weight": 0.01 * config.intermediate_size**-0.5,
     }
     if config.tie_word_embeddings:
-        stds["embedding.weight"] = min(0.02, math.log(1 + 0.05 * config.vocab_size) / config.hidden_size)
+        stds["embedding.weight"] = min(0.02, math.log(1 + vocabulary * (vocabulary**0.05 - 1)) / config.hidden_size)
     else:
         stds["head.weight"] = min(0.02, 0.3 * width)
     return [(where, functools.partial(normal, std=std)) for where, std in stds.items()]

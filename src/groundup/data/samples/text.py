@@ -182,9 +182,19 @@ class PackedText(TextSamples):
     Every token is learned once an epoch, the end of text too, but for the first of each document: nothing of its own
     document comes before it, and no document sees another. The last sequence is filled up with masked padding.
     ``tokenizer`` is trained on the train split alone. ``learned``: documents seen as "rows", and the "tokenizer".
+    ``context``: outside train each sequence begins with so many tokens of the one before, masked, so that a token is
+    predicted from at least so many, as a compressor predicts each from all before it. Every token still counts once.
     """
 
     tokenizer: Use | None = Use("BytePairEncoding")
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.context < self.length:
+            raise DataError(
+                f"PackedText: context is {self.context}; expected 0 or more, below the length {self.length}."
+            )
 
     def encode(self, dataset: Dataset) -> PackedSequences:
         """The documents as sequences. Raises DataError for documents that hold nothing to predict."""
@@ -195,7 +205,9 @@ class PackedText(TextSamples):
         tokens = np.concatenate([piece for one in ids for piece in (one, end)] or [end[:0]])
         lengths = np.array([len(one) + 1 for one in ids], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
-        begins, ends = cut_stream(lengths.tolist(), self.length)
+        context = 0 if dataset.split == "train" else self.context
+        firsts, ends = cut_stream(lengths.tolist(), self.length - context)
+        begins = np.maximum(firsts - context, 0)
         if len(texts) and len(begins) == 0:
             raise DataError(f"PackedText: {dataset.origin or 'the data'} has no document with a token to predict.")
         weights = tokenizer.byte_lengths()
@@ -207,12 +219,13 @@ class PackedText(TextSamples):
             given=np.ones(len(starts), dtype=np.int64),
             begins=begins,
             ends=ends,
-            rows=_rows(dataset)[np.searchsorted(starts, begins, side="right") - 1],
+            rows=_rows(dataset)[np.searchsorted(starts, firsts, side="right") - 1],
             length=self.length,
             end_of_text=tokenizer.end_of_text,
             texts=texts,
             num_bytes=int(weights[tokens].sum() - weights[tokens[starts]].sum()),
             notes=(f"{unknown} characters{where} are unknown to the tokenizer",) if unknown else (),
+            repeated=firsts - begins if context else None,
         )
 
     def prompt(self, text: str) -> str:
