@@ -52,6 +52,8 @@ class Prepared:
     """Rows of valid and test that stand in train as well."""
     fingerprint: str
     """Of the cleaned data, before the split."""
+    unprepared: Dataset
+    """The validation split as it was before its preparation."""
     leaks_allowed: int = 0
     """How many of the leaks are no reason to stop: see ``_prepared_for``."""
 
@@ -219,6 +221,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     with terminal.busy("looking for rows that stand in two splits"):
         leaks = _leaks(splits, source)
     terminal.splits(splits, leaks)
+    unprepared = splits.valid
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
@@ -228,17 +231,21 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
             splits = splits.map(preprocessing)
         encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
     terminal.preprocessing(preprocessing, splits, encoded)
-    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint)
+    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared)
 
 
 def _steps(data: DataRecipe) -> list[Any]:
+    """The steps of preparation, which leave the target alone whatever else they are told to leave."""
     from groundup.core.use import make
 
     target = data.samples.arguments.get("target")
-    exclude = (target,) if isinstance(target, str) else ()
-    return [
-        make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=exclude) for i, use in enumerate(data.prepare)
-    ]
+    protected = [target] if isinstance(target, str) else []
+    made = []
+    for i, use in enumerate(data.prepare):
+        if "exclude" in use.arguments:
+            use = use.with_arguments(exclude=[*use.arguments["exclude"], *protected])
+        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=protected))
+    return made
 
 
 def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
@@ -293,6 +300,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup import proof
     from groundup.core.batch import Bookmark
     from groundup.core.report import Proof
+    from groundup.data.causality import look_ahead
 
     objective = _objective(training)
     batch = next(prepared.batches(training, Bookmark()))
@@ -302,6 +310,8 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         checks.append(proof.end_of_text_learned(many, prepared.samples.learned_tokenizer.end_of_text))
     else:
         checks.append(proof.constant_target(many.targets["targets"], prepared.samples.target))
+    if prepared.samples.task == "forecast":
+        checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
     expected = _expected_loss(prepared, training) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
@@ -769,11 +779,13 @@ def _conclude_finetuned(tuned: Trained) -> Trained:
 
 def _write_samples(trained: Trained) -> None:
     """What the model writes after the recipe's prompts."""
+    from groundup.serving import Sampling
+
     terminal.stage("write", "after prompts that it has not seen")
     predictor = _predictor(trained.run.checkpoint())
     written = []
     for prompt in trained.prepared.recipe.prompts:
-        (answer,) = predictor.predict(prompt, max_new_tokens=120)
+        (answer,) = predictor.predict(prompt, max_new_tokens=120, sampling=Sampling(temperature=0.5, top_p=0.95))
         terminal.code(answer["completion"], prompt)
         written.append({"prompt": prompt, "completion": answer["completion"]})
     trained.run.write_json("samples.json", written)

@@ -257,4 +257,4 @@ def test_context_shows_tokens_again_and_counts_each_once() -> None:
     assert len(overlapping.encode(train)) == len(plain.encode(train))
     inputs, targets = overlapping.encode(test).batch(np.arange(3))
     assert (targets["targets"][1:, :6] == -100).all()
-    assert inputs["tokens"][1, :6].tolist() == inputs["tokens"][0, -6:].tolist()
+    assert inputs["tokens"][2, :6].tolist() == inputs["tokens"][1, -6:].tolist()
