@@ -25,6 +25,7 @@ TINY = {
         "data.source.limit_bytes=2500000",
         "data.samples.tokenizer.vocab_size=512",
         "data.samples.length=64",
+        "data.samples.context=16",
         "model.depth=1",
         "data.split.valid=0.1",
         "data.split.test=0.1",

@@ -204,17 +204,10 @@ def encoded(builder: Any, parts: Mapping[str, Encoded]) -> None:
     say(f"  [dim]{escape(', '.join(f'{name} {value}' for name, value in builder.sizes().items()))}[/dim]")
 
 
-def samples(builder: Any, part: Encoded) -> None:
-    """One sample as the model sees it; for text its tokens, those that are not learned from dimmed."""
-    if _shown["quiet"] or not len(part):
+def sample(tokens: Sequence[tuple[str, bool]]) -> None:
+    """One text as the model sees it, its first tokens; those that are not learned from are dimmed."""
+    if _shown["quiet"] or not tokens:
         return
-    if not hasattr(builder, "describe"):
-        return
-    import numpy as np
-
-    from groundup.core.batch import Batch
-
-    tokens = builder.describe(Batch(*part.batch(np.arange(1))))
     from rich.text import Text
 
     line = Text("  ")
@@ -228,19 +221,24 @@ def samples(builder: Any, part: Encoded) -> None:
 
 def model(built: nn.Module) -> None:
     """The structure, one row a part, equal neighbours together; and how many parameters there are."""
-    rows: list[tuple[str, str, int]] = []
-    for name, part in built.named_children():
-        inner = list(part.named_children())
-        kinds = {type(child).__name__ for _, child in inner}
-        count = sum(p.numel() for p in part.parameters())
-        listed = type(part).__name__ in ("ModuleList", "Sequential") and len(kinds) == 1 and len(inner) > 1
-        rows.append((name, f"{len(inner)} x {kinds.pop()}" if listed else type(part).__name__, count))
-    table(("part", "kind", "parameters"), rows)
+    table(("part", "kind", "parameters"), _parts(built))
     parameters = list(built.parameters())
     total = sum(p.numel() for p in parameters)
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     frozen = "" if trained == total else f", {trained:,} of them trained ({trained / total:.1%})"
     say(f"  [bold]{total:,}[/bold] parameters{frozen}")
+
+
+def _parts(built: nn.Module, prefix: str = "") -> list[tuple[str, str, int]]:
+    rows: list[tuple[str, str, int]] = []
+    for name, part in built.named_children():
+        inner = [type(child).__name__ for child in part.children()]
+        if type(part).__name__ == "ModuleList" and len(set(inner)) > 1:
+            rows += _parts(part, f"{prefix}{name}.")
+            continue
+        kind = f"{len(inner)} x {inner[0]}" if type(part).__name__ == "ModuleList" and inner else type(part).__name__
+        rows.append((prefix + name, kind, sum(p.numel() for p in part.parameters())))
+    return rows
 
 
 def decisions(made: Mapping[str, Any], steps: int) -> None:
@@ -257,8 +255,7 @@ def decisions(made: Mapping[str, Any], steps: int) -> None:
 def plan(planned: Plan) -> None:
     """Memory and time by part, with the assumptions."""
     table(("plan", "estimate"), planned.rows())
-    for line in planned.assumptions:
-        say(f"  [dim]{escape(line)}[/dim]")
+    say(f"  [dim]{escape('; '.join(planned.assumptions))}[/dim]")
 
 
 def proof(checked: Proof) -> None:

@@ -72,6 +72,13 @@ class Prepared:
         """The first samples of a split as one batch, to look at."""
         return next(self.once(split, min(most, len(self.encoded[split]))))
 
+    def sample(self) -> list[tuple[str, bool]]:
+        """The first sample as the model sees it, token by token, and which are learned; empty where it is no text."""
+        if self.samples.task != "generate":
+            return []
+        shown: list[tuple[str, bool]] = self.samples.describe(self.first("train", 1))
+        return shown
+
     @property
     def held_out(self) -> str:
         """The split that figures are reported on: test, or valid where the recipe keeps no test rows."""
@@ -376,7 +383,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     terminal.stage("prove", "before the first step")
     proof = _prove(prepared, model, recipe.training)
     terminal.proof(proof)
-    terminal.samples(prepared.samples, prepared.encoded["train"])
+    terminal.sample(prepared.sample())
     proof.demand()
     terminal.stage("plan", "memory and time, before they are spent")
     planned = _plan(prepared, model, recipe.training)
@@ -398,6 +405,8 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
     )
     run.write("preprocessing.json", prepared.preprocessing.to_json())
     run.write_json("proof.json", dataclasses.asdict(proof))
+    if prepared.sample():
+        run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
@@ -705,7 +714,7 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
     terminal.model(tuned.model)
     proof = _prove(prepared, tuned.model, wanted.training, fresh=False)
     terminal.proof(proof)
-    terminal.samples(prepared.samples, prepared.encoded["train"])
+    terminal.sample(prepared.sample())
     proof.demand()
     planned = _plan(prepared, tuned.model, wanted.training)
     tuned = dataclasses.replace(tuned, run=Run.create(prepared.recipe, out))

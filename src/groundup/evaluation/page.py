@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -151,6 +152,15 @@ def samples_block(samples: Sequence[tuple[str, str]]) -> str:
     return "".join(
         f'<pre class="code sample"><b>{escape(prompt)}</b>{escape(written)}</pre>' for prompt, written in samples
     )
+
+
+def masked_block(tokens: Sequence[tuple[str, bool]]) -> str:
+    """Tokens in order with their loss mask; those that are not learned from stand out."""
+    spans = []
+    for learned, group in itertools.groupby(tokens, key=lambda pair: bool(pair[1])):
+        text = escape("".join(text for text, _ in group))
+        spans.append(text if learned else f"<b>{text}</b>")
+    return f'<pre class="code sample">{"".join(spans)}</pre>'
 
 
 def _section(section: Section) -> str:

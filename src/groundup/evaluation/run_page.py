@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from groundup.evaluation.page import (
     checks_table,
     figure,
     ledger_table,
+    masked_block,
     metrics_table,
     paragraph,
     plan_table,
@@ -105,7 +107,17 @@ def _measured(report: Report) -> str:
             better = "lower" if name.partition("(")[0] in LOWER_IS_BETTER else "higher"
             charts.append(figure(bar_chart(bars, name, metric.unit, better, width=HALF), name.replace("_", " ")))
     pairs = [side_by_side(*charts[i : i + 2]) for i in range(0, len(charts), 2)]
-    return metrics_table(report) + "".join(pairs)
+    shared = {
+        label: {n: m for n, m in found.items() if n in report.metrics} for label, found in report.baselines.items()
+    }
+    of_their_own = [
+        f"{label}: {name.replace('_', ' ')} {metric}"
+        for label, found in report.baselines.items()
+        for name, metric in found.items()
+        if name not in report.metrics
+    ]
+    below = paragraph("; ".join(of_their_own)) if of_their_own else ""
+    return metrics_table(dataclasses.replace(report, baselines=shared)) + below + "".join(pairs)
 
 
 def _finetuned(run: Run) -> str | None:
@@ -130,7 +142,11 @@ def _written(run: Run) -> str | None:
 def _proof(run: Run) -> str | None:
     if not (run.folder / "proof.json").is_file():
         return None
-    return checks_table([Check(**check) for check in run.read_json("proof.json")["checks"]])
+    checks = checks_table([Check(**check) for check in run.read_json("proof.json")["checks"]])
+    if not (run.folder / "sample.json").is_file():
+        return checks
+    lead = paragraph("One sample as the model sees it; what it is not trained to predict stands out.")
+    return checks + lead + masked_block(run.read_json("sample.json"))
 
 
 def _data(run: Run) -> str | None:
