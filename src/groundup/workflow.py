@@ -477,7 +477,8 @@ def _learn(trained: Trained, state: TrainState) -> None:
     evaluating = training.evaluate_every or max(1, state.total_steps // 10)
     saving = training.save_every or evaluating
     stream = prepared.batches(training, state.bookmark)
-    started = time.monotonic()
+    logged = run.logged()  # of what went before, if this is a resume
+    started = time.monotonic() - (logged[-1]["time_s"] if logged else 0.0)
     unit = "tokens" if prepared.samples.task == "generate" else "samples"
     with terminal.bar("training", state.total_steps, unit) as bar:
         for step in fit(state, stream, trained.objective, clip_norm=training.clip_norm, accumulate=training.accumulate):
