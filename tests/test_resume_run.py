@@ -22,30 +22,35 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+def newest(checkpoints: Path) -> int:
+    """The last step of which there is a checkpoint, 0 before the first."""
+    names = [path.name.removeprefix("step-") for path in checkpoints.glob("step-*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
 @pytest.mark.slow
 def test_a_killed_run_ends_as_an_unbroken_one(project: Path, tmp_path: Path) -> None:
     recipe = str(project / "recipes" / "digits.toml")
-    budget = ("training.epochs=6", "training.save_every=7")
+    budget = ("training.epochs=12", "training.save_every=7")
     whole = start("train", recipe, *budget, "--out", "whole", cwd=tmp_path)
     assert whole.wait(300) == 0, whole.stderr and whole.stderr.read()
     moments = random.Random(5)
     process = start("train", recipe, *budget, "--out", "cut", cwd=tmp_path)
     checkpoints = tmp_path / "cut" / "checkpoints"
-    kills = 0
+    seen, kills = newest(checkpoints), 0
     while process.poll() is None:
-        if kills < KILLS and any(checkpoints.glob("step-*")):
-            time.sleep(moments.uniform(0.05, 1.2))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-                process = start("train", "--resume", "cut", cwd=tmp_path)
-                time.sleep(moments.uniform(3.0, 6.0))  # it reads the data again first
-        time.sleep(0.01)
+        if kills < KILLS and newest(checkpoints) > seen:  # it has gone on from where it was
+            time.sleep(moments.uniform(0.0, 0.1))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            seen, kills = newest(checkpoints), kills + 1
+            process = start("train", "--resume", "cut", cwd=tmp_path)
+        time.sleep(0.002)
     assert process.returncode == 0, process.stderr and process.stderr.read()
-    assert kills >= 2
-    last = [max((tmp_path / n / "checkpoints").glob("step-*"), key=lambda p: int(p.name[5:])) for n in ("whole", "cut")]
-    assert last[0].name == last[1].name
+    assert kills == KILLS
+    steps = [newest(tmp_path / name / "checkpoints") for name in ("whole", "cut")]
+    assert steps[0] == steps[1]
+    last = [tmp_path / name / "checkpoints" / f"step-{steps[0]}" for name in ("whole", "cut")]
     for file in ("model.safetensors", "training.safetensors"):
         assert (last[0] / file).read_bytes() == (last[1] / file).read_bytes(), file
     states = [json.loads((folder / "state.json").read_text(encoding="utf-8")) for folder in last]
