@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +89,7 @@ def test_an_empty_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     (folder / "empty.csv").write_bytes(b"")
     found = refused(capsys, "train", write_recipe(folder, path="empty.csv"))
     assert "empty.csv" in found
-    assert "empty" in found.replace("empty.csv", "")
+    assert "is empty" in found or "no rows" in found or "nothing" in found
 
 
 def test_a_column_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +113,7 @@ def test_an_image_that_is_not_one(folder: Path, capsys: pytest.CaptureFixture[st
     text = text.replace('{ use = "csv", path = "table.csv" }', '{ use = "image_folder", path = "pictures" }')
     text = text.replace('{ use = "Rows", target = "kind" }', '{ use = "Images", image = "image", target = "label" }')
     (folder / "images.toml").write_text(text, encoding="utf-8")
-    assert "one.png" in refused(capsys, "train", "images.toml") or "pictures" in capsys.readouterr().err
+    assert "pictures" in refused(capsys, "train", "images.toml")
 
 
 def test_an_existing_run_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,10 +165,8 @@ def test_a_full_disk(folder: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (24000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]));"
         f"sys.exit(cli.main(['train', {recipe!r}, 'model.hidden=[512, 512]', '--out', 'run']))"
     )
-    assert resource.RLIMIT_FSIZE
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "could not be written" in done.stderr or "cannot be written" in done.stderr
-    assert not list((folder / "run" / "checkpoints").glob("*"))
-    assert not list(folder.rglob("*.tmp"))
+    assert not (folder / "run").exists()

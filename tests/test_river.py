@@ -29,7 +29,7 @@ TINY = {
         "model.depth=1",
         "data.split.valid=0.1",
         "data.split.test=0.1",
-        "training.minutes=0.05",
+        "training.steps=30",
         "training.compile=off",
         "training.batch_size=4",
         "finetune.samples.length=128",
@@ -152,3 +152,91 @@ def test_the_language_model_is_held_against_both_baselines(runs) -> None:
     report = json.loads((runs("quickstart") / "report.json").read_text(encoding="utf-8"))
     assert {"xz", "order3"} <= set(report["baselines"])
     assert all("bits_per_byte" in metrics for metrics in report["baselines"].values())
+
+
+TABLE = """
+name = "table"
+[data]
+source = { use = "scikit_learn", dataset = "wine" }
+split = { use = "stratified", column = "label" }
+prepare = ["Standardize"]
+samples = { use = "Rows", target = "label" }
+[model]
+use = "MLP"
+hidden = [8]
+[training]
+objective = { use = "supervised", loss = "cross_entropy" }
+optimizer = { use = "AdamW", lr = 3e-2 }
+steps = 12
+keep = "best"
+evaluate_every = 3
+[evaluation]
+metrics = ["accuracy"]
+[finetune]
+method = { use = "freeze", where = "layers.0.*" }
+[finetune.training]
+objective = { use = "supervised", loss = "cross_entropy" }
+optimizer = { use = "AdamW", lr = 30.0 }
+steps = 12
+keep = "best"
+evaluate_every = 1
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.toml"
+    path.write_text(TABLE, encoding="utf-8")
+    return path
+
+
+def test_fine_tuning_keeps_its_best_weights_too(table: Path, tmp_path: Path) -> None:
+    folder = groundup.train(table, out=tmp_path / "run")
+    tuned = Run.open(groundup.finetune(folder))
+    best = tuned.best()[0]
+    assert best is not None
+    assert best < 12, "a learning rate of 30 should have done harm at the end"
+    kept, served = tuned.at_step(best), tuned.checkpoint()
+    assert served.folder.name == "merged"
+    first, second = (found.tensors("model.safetensors") for found in (kept, served))
+    assert all(first[name].equal(second[name]) for name in first)
+    base = Run.open(folder).checkpoint().tensors("model.safetensors")
+    frozen = [name for name in base if name.startswith("layers.0.")]
+    assert frozen
+    assert all(base[name].equal(second[name]) for name in frozen)
+
+
+def test_a_stopped_fine_tuning_is_gone_on_with(table: Path, tmp_path: Path) -> None:
+    folder = groundup.train(table, out=tmp_path / "run")
+    whole = Run.open(groundup.finetune(folder, out=tmp_path / "whole"))
+    cut = Run.open(groundup.finetune(folder))
+    steps = sorted(int(path.name[5:]) for path in cut.checkpoints.glob("step-*"))
+    for path in (cut.checkpoints / f"step-{steps[-1]}", cut.folder / "chosen.json", cut.folder / "report.json"):
+        path.rename(tmp_path / f"gone-{path.name}")
+    again = Run.open(groundup.finetune(folder))
+    assert again.folder == cut.folder
+    first, second = (found.checkpoint().tensors("model.safetensors") for found in (whole, again))
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_fine_tuning_takes_no_other_split(table: Path, tmp_path: Path) -> None:
+    folder = groundup.train(table, out=tmp_path / "run")
+    with pytest.raises(groundup.GroundupError, match="only finetune"):
+        groundup.finetune(folder, "seed=7")
+
+
+def test_a_run_over_seeds_goes_on_where_it_stopped(table: Path, tmp_path: Path) -> None:
+    whole = groundup.train(table, "evaluation.seeds=3", out=tmp_path / "whole")
+    cut = groundup.train(table, "evaluation.seeds=3", out=tmp_path / "cut")
+    for path in (cut / "report.json", cut / "chosen.json", cut / "seed-1" / "report.json", cut / "seed-2"):
+        path.rename(tmp_path / f"gone-{path.parent.name}-{path.name}")
+    groundup.train(resume=cut)
+    reports = [json.loads((folder / "report.json").read_text(encoding="utf-8"))["metrics"] for folder in (whole, cut)]
+    assert reports[0] == reports[1]
+    assert groundup.evaluate(cut).metrics["accuracy"].value == reports[0]["accuracy"]["value"]
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(groundup.GroundupError):
+        groundup.train(table, "training.optimizer.lr=1e30", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -57,9 +57,9 @@ def quiet() -> Iterator[None]:
 
 def begin(title: str, lines: Sequence[str] = ()) -> None:
     """The heading of a run; stages are counted from here."""
-    _shown["stages"], _shown["started"] = [], time.monotonic()
     if _shown["quiet"]:
         return
+    _shown["stages"], _shown["started"] = [], time.monotonic()
     from rich.panel import Panel
 
     console().print()
@@ -295,6 +295,7 @@ class Bar:
         self.progress, self.task, self.total, self.unit = progress, task, total, unit
         self.started, self.printed, self.marked = time.monotonic(), 0, ""
         self.first: tuple[int, float] | None = None
+        self.begun: float | None = None
         self.loss = 0.0
 
     def update(self, done: float, text: str = "") -> None:
@@ -304,7 +305,8 @@ class Bar:
         elif not _shown["quiet"] and self.total and int(10 * done / self.total) > self.printed:
             self.printed = int(10 * done / self.total)
             spent = time.monotonic() - self.started
-            left = spent / done * (self.total - done) if done else 0.0
+            self.begun = done if self.begun is None else self.begun
+            left = spent / (done - self.begun) * (self.total - done) if done > self.begun else 0.0
             console().print(
                 f"  {done / self.total:4.0%}  {text}  "
                 f"[dim]{format_seconds(spent)} spent, {format_seconds(left)} left[/dim]"

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -54,8 +55,6 @@ class Prepared:
     """Of the cleaned data, before the split."""
     unprepared: Dataset
     """The validation split as it was before its preparation."""
-    leaks_allowed: int = 0
-    """How many of the leaks are no reason to stop: see ``_prepared_for``."""
 
     @property
     def samples(self) -> Any:
@@ -67,6 +66,19 @@ class Prepared:
         """What a model's constructor may ask for."""
         found: dict[str, Any] = self.samples.sizes()
         return found
+
+    def targets_of_some(self, split: str) -> Batch:
+        """The targets of samples drawn from all over a split, the last one always among them, as one batch."""
+        import numpy as np
+        import torch
+
+        from groundup.core.batch import Batch
+
+        encoded = self.encoded[split]
+        drawn = np.random.default_rng(self.recipe.seed).permutation(len(encoded))[:MOST_CHECKED]
+        positions = np.union1d(drawn, [len(encoded) - 1])
+        found = [encoded.batch(cut)[1]["targets"] for cut in np.array_split(positions, -(-len(positions) // 256))]
+        return Batch({}, {"targets": torch.cat(found)}, rows=encoded.rows[positions])
 
     def first(self, split: str, most: int) -> Batch:
         """The first samples of a split as one batch, to look at."""
@@ -151,9 +163,19 @@ def train(
 
 
 def finetune(run: str | Path, *overrides: str, out: Path | None = None) -> Path:
-    """Fine-tune a run's model as its recipe's ``[finetune]`` says; lies in ``RUN/finetune`` unless told otherwise."""
+    """Fine-tune a run's model as its recipe's ``[finetune]`` says; lies in ``RUN/finetune`` unless told otherwise.
+
+    One that was stopped there goes on from its newest checkpoint. Overrides may set ``finetune.*`` anew.
+    """
     from groundup.core.errors import RecipeError
 
+    beside = [override for override in overrides if not override.removeprefix("recipe.").startswith("finetune.")]
+    if beside:
+        raise RecipeError(
+            f"finetune: {beside[0]!r} would change what the model was trained on; only finetune.* can be set anew."
+        )
+    if out is None and (Path(run) / "finetune" / "run.json").is_file():
+        return _resume(Path(run) / "finetune").run.folder
     trained = _reopen(run, overrides)
     recipe = trained.prepared.recipe
     if recipe.finetune is None:
@@ -163,6 +185,11 @@ def finetune(run: str | Path, *overrides: str, out: Path | None = None) -> Path:
 
 def evaluate(run: str | Path) -> Report:
     """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
+    from groundup.evaluation import over_runs
+
+    seeds = _seed_folders(Path(run))
+    if seeds:
+        return over_runs([evaluate(seed) for seed in seeds])
     trained = _reopen(run)
     terminal.stage("evaluate", f"on {trained.prepared.held_out}")
     return _evaluate(trained)
@@ -186,7 +213,8 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
     """Prepare the data, build the model, and prove both before anything is spent on training."""
     prepared = prepare(recipe, *overrides)
     terminal.stage("prove", "nothing is trained")
-    proof = _prove(prepared, design(prepared), prepared.recipe.training)
+    model = design(prepared)
+    proof = _prove(prepared, model, prepared.recipe.training) + _plan(prepared, model, prepared.recipe.training)[1]
     terminal.proof(proof)
     return proof.demand()
 
@@ -195,7 +223,10 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
     """Memory and time of a training, part by part, with the assumptions, before it is started."""
     prepared = prepare(recipe, *overrides)
     terminal.stage("plan", "nothing is trained")
-    return _plan(prepared, design(prepared), prepared.recipe.training)
+    planned, proof = _plan(prepared, design(prepared), prepared.recipe.training)
+    terminal.plan(planned)
+    proof.demand()
+    return planned
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -204,6 +235,7 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
 def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preprocessing | None = None) -> Prepared:
     """Sources, cleaning, split, preprocessing fitted on train (or as given), samples."""
     from groundup.core.dataset import apply
+    from groundup.core.errors import DataError
     from groundup.core.preprocessing import Preprocessing
     from groundup.core.use import make
 
@@ -228,6 +260,8 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     with terminal.busy("looking for rows that stand in two splits"):
         leaks = _leaks(splits, source)
     terminal.splits(splits, leaks)
+    if not len(splits.valid):
+        raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
     unprepared = splits.valid
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
@@ -311,15 +345,15 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
 
     objective = _objective(training)
     batch = next(prepared.batches(training, Bookmark()))
-    many = prepared.first("train", MOST_CHECKED)
-    checks = [proof.no_leaks(prepared.leaks, prepared.leaks_allowed), proof.masks([many])]
+    some = prepared.targets_of_some("train")
+    checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
     if prepared.samples.task == "generate":
-        checks.append(proof.end_of_text_learned(many, prepared.samples.learned_tokenizer.end_of_text))
+        checks.append(proof.end_of_text_learned(some, prepared.samples.learned_tokenizer.end_of_text))
     else:
-        checks.append(proof.constant_target(many.targets["targets"], prepared.samples.target))
+        checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
         checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
-    expected = _expected_loss(prepared, training) if fresh else None
+    expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
@@ -327,8 +361,8 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     return Proof(tuple(checks))
 
 
-def _expected_loss(prepared: Prepared, training: Training) -> float | None:
-    """Where theory puts the loss of a model that knows nothing: log of the classes, or the targets' variance."""
+def _expected_loss(prepared: Prepared, training: Training, batch: Batch) -> float | None:
+    """Where theory puts the loss of a model that knows nothing: log of the classes, or the targets' mean square."""
     task, sizes = prepared.samples.task, prepared.sizes
     if task == "generate":
         return math.log(sizes["vocab_size"])
@@ -336,7 +370,9 @@ def _expected_loss(prepared: Prepared, training: Training) -> float | None:
     name = _short(loss) if loss is not None else "cross_entropy"
     if task == "classify" and name == "cross_entropy":
         return math.log(sizes["num_classes"])
-    return 1.0 if task in ("regress", "forecast") and name == "mse" else None
+    if task in ("regress", "forecast") and name == "mse":
+        return float(batch.targets["targets"].square().mean())
+    return None
 
 
 def _loss_of(model: nn.Module, batch: Batch, objective: Objective) -> float:
@@ -346,8 +382,8 @@ def _loss_of(model: nn.Module, batch: Batch, objective: Objective) -> float:
         return float(objective(model, batch).total)
 
 
-def _plan(prepared: Prepared, model: nn.Module, training: Training) -> Plan:
-    """Memory and time before anything is spent; raises ProofError when the memory is not there."""
+def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Plan, Proof]:
+    """Memory and time before anything is spent, and whether the memory is there."""
     from groundup import proof
     from groundup.core.batch import Bookmark
     from groundup.core.report import Proof
@@ -361,9 +397,9 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> Plan:
         model, batch, _optimizer(model, training), _objective(training), precision.name, training.accumulate
     )
     planned = plan_time(planned, measure_speed(device.type), _steps_of(prepared, training), training.minutes)
-    terminal.plan(planned)
-    Proof((proof.fits_memory(planned, hardware().available_bytes),)).demand()
-    return planned
+    machine = hardware()
+    room = machine.gpus[device.index or 0][1] if device.type == "cuda" else machine.available_bytes
+    return planned, Proof((proof.fits_memory(planned, room),))
 
 
 # ---------------------------------------------------------------------------------------------- training
@@ -386,13 +422,27 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     terminal.sample(prepared.sample())
     proof.demand()
     terminal.stage("plan", "memory and time, before they are spent")
-    planned = _plan(prepared, model, recipe.training)
+    planned, fits = _plan(prepared, model, recipe.training)
+    terminal.plan(planned)
+    fits.demand()
     run = Run.create(recipe, out)
-    _write_borders(run, prepared, proof, planned)
-    trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
-    terminal.stage("train", str(run.folder))
-    _learn(trained, _begin(trained))
+    with _not_without_a_checkpoint(run):
+        _write_borders(run, prepared, proof + fits, planned)
+        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+        terminal.stage("train", str(run.folder))
+        _learn(trained, _begin(trained))
     return _conclude(trained)
+
+
+@contextlib.contextmanager
+def _not_without_a_checkpoint(run: Run) -> Iterator[None]:
+    """A run that ends before its first checkpoint can neither be used nor resumed: its folder goes."""
+    try:
+        yield
+    except BaseException:
+        if not any(run.checkpoints.glob("step-*")):
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise
 
 
 def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
@@ -471,6 +521,7 @@ def _steps_of(prepared: Prepared, training: Training) -> int | None:
 
 def _learn(trained: Trained, state: TrainState) -> None:
     """The loop: step, log, evaluate, save; the periods are the recipe's own."""
+    from groundup.core.errors import NonFiniteError
     from groundup.training import fit
 
     run, prepared, training = trained.run, trained.prepared, trained.training
@@ -488,6 +539,8 @@ def _learn(trained: Trained, state: TrainState) -> None:
             improved = False
             if step.every(evaluating) or step.last:
                 loss = _validate(trained, state)
+                if not math.isfinite(loss):
+                    raise NonFiniteError(f"step {step.number}: the loss on the validation split is {loss}; lower lr.")
                 improved = loss < run.best()[1]
                 run.log(kind="valid", step=step.number, loss=loss, time_s=time.monotonic() - started)
                 bar.mark(f"valid {loss:.4f}")
@@ -539,16 +592,24 @@ def _carried(prepared: Prepared) -> dict[str, str]:
 
 def _conclude(trained: Trained) -> Trained:
     """After the last step: choose the weights, prove that they read back, evaluate, write the report."""
-    run, training, prepared = trained.run, trained.training, trained.prepared
-    name = f"step-{run.best()[0]}" if training.keep == "best" else None
-    checkpoint = run.choose(name)
-    trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
+    run, prepared = trained.run, trained.prepared
+    checkpoint = _kept(trained)
     terminal.stage("evaluate", f"{checkpoint.folder.name} on {prepared.held_out}")
     _prove_same(trained, checkpoint)
+    run.choose(checkpoint)
     report = _evaluate(trained)
-    report.save(run.folder / "report.json")
+    run.write_json("report.json", report.to_dict())
     _write_page(run)
     return dataclasses.replace(trained, report=report)
+
+
+def _kept(trained: Trained) -> Checkpoint:
+    """The checkpoint that the recipe keeps, the last or the best; the model is given its weights."""
+    run = trained.run
+    best = run.best()[0] if trained.training.keep == "best" else None
+    checkpoint = run.at_step(run.logged()[-1]["step"] if best is None else best)
+    trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
+    return checkpoint
 
 
 def _write_page(run: Run) -> None:
@@ -568,8 +629,10 @@ def _prove_same(trained: Trained, checkpoint: Checkpoint, tolerance: float = 0.0
     served = _predictor(checkpoint).model.to(device)
     found = Proof((proof.same_outputs(trained.model, served, batch.to(device), tolerance),))
     terminal.proof(found)
-    saved = trained.run.read_json("proof.json") if (trained.run.folder / "proof.json").is_file() else {"checks": []}
-    trained.run.write_json("proof.json", {"checks": [*saved["checks"], *dataclasses.asdict(found)["checks"]]})
+    added = dataclasses.asdict(found)["checks"]
+    names = [check["name"] for check in added]
+    before = [check for check in trained.run.read_json("proof.json")["checks"] if check["name"] not in names]
+    trained.run.write_json("proof.json", {"checks": [*before, *added]})
     found.demand()
 
 
@@ -617,27 +680,50 @@ def _measure(trained: Trained) -> Outcome:
         return evaluation.measure(trained.model, batches, prepared.samples, prepared.encoded[prepared.held_out])
 
 
-def _train_seeds(recipe: Recipe, out: Path | None) -> Trained:
-    """The same recipe once for each seed (split, initialisation and order), and the figures over all of them."""
+def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
+    """The same recipe once for each seed (split, initialisation and order), and the figures over all of them.
+
+    With a ``parent`` that was stopped, seeds that have their report stay as they are.
+    """
+    from groundup.core.report import Report
     from groundup.core.run import Run
     from groundup.evaluation import over_runs
 
-    parent = Run.create(recipe, out)
-    runs: list[Trained] = []
+    parent = parent or Run.create(recipe, out)
+    reports: list[Report] = []
     for seed in range(recipe.seed, recipe.seed + recipe.evaluation.seeds):
-        one = dataclasses.replace(recipe, seed=seed, evaluation=dataclasses.replace(recipe.evaluation, seeds=1))
-        with terminal.quiet() if runs else contextlib.nullcontext():
-            runs.append(_train(one, parent.folder / f"seed-{seed}"))
+        folder = parent.folder / f"seed-{seed}"
+        if not (folder / "report.json").is_file():
+            one = dataclasses.replace(recipe, seed=seed, evaluation=dataclasses.replace(recipe.evaluation, seeds=1))
+            with terminal.quiet() if reports else contextlib.nullcontext():
+                _train_or_resume(one, folder)
+        reports.append(Report.from_dict(Run.open(folder).read_json("report.json")))
         terminal.say(f"  seed {seed}: done")
-    report = over_runs([one.report for one in runs if one.report is not None])
-    terminal.stage("all seeds", f"means over {len(runs)} seeds, with 95% intervals")
+    report = over_runs(reports)
+    terminal.stage("all seeds", f"means over {len(reports)} seeds, with 95% intervals")
     terminal.metrics(report.split, {"model": report.metrics, **report.baselines})
-    report.save(parent.folder / "report.json")
-    first = runs[0].run
-    chosen = first.read_json("chosen.json")["checkpoint"]
-    parent.write_json("chosen.json", {"checkpoint": f"{first.folder.name}/{chosen}"})
+    parent.write_json("report.json", report.to_dict())
+    first = Run.open(parent.folder / f"seed-{recipe.seed}")
+    parent.write_json(
+        "chosen.json", {"checkpoint": f"{first.folder.name}/{first.read_json('chosen.json')['checkpoint']}"}
+    )
     _write_page(parent)
-    return dataclasses.replace(runs[0], run=parent, report=report)
+    with terminal.quiet():
+        return dataclasses.replace(_reopen(first.folder), run=parent, report=report)
+
+
+def _train_or_resume(recipe: Recipe, folder: Path) -> None:
+    if any((folder / "checkpoints").glob("step-*")):
+        _resume(folder)
+        return
+    shutil.rmtree(folder, ignore_errors=True)  # killed before its first checkpoint
+    _train(recipe, folder)
+
+
+def _seed_folders(folder: Path) -> list[Path]:
+    """The runs of single seeds inside a run over several."""
+    found = [path for path in folder.glob("seed-*") if (path / "run.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
 
 
 # ---------------------------------------------------------------------------------------------- later verbs
@@ -645,19 +731,27 @@ def _train_seeds(recipe: Recipe, out: Path | None) -> Trained:
 
 def _resume(folder: Path) -> Trained:
     """Everything as it was at the newest checkpoint that verifies; then the loop goes on."""
+    from groundup.core.errors import CheckpointError
     from groundup.core.run import Run
 
     run = Run.open(folder)
+    if run.recipe().evaluation.seeds > 1 and not run.checkpoints.is_dir():
+        return _train_seeds(run.recipe(), None, run)
     checkpoint, passed_over = run.newest()
     for line in passed_over:
         terminal.warn(f"passed over: {line}")
-    trained = _opened(run, checkpoint)
+    trained = _opened(run, checkpoint, same_data=True)
     finetuned = (run.folder / "before.json").is_file()
     if finetuned:
         trained = _as_finetuned(trained)
     state = _begin(trained, measure=False)
     state.model.load_state_dict(checkpoint.tensors("model.safetensors"))
     state.restore(checkpoint.tensors("training.safetensors"), checkpoint.json("state.json"))
+    here = next(state.model.parameters()).device.type
+    if not str(state.decisions["device"]).startswith(here):
+        raise CheckpointError(
+            f"{folder}: started on {state.decisions['device']}; it goes on exactly there only, not on {here}."
+        )
     run.rewind(state.step)
     terminal.stage("train", f"goes on behind step {state.step:,} of {state.total_steps:,}")
     _learn(trained, state)
@@ -685,27 +779,35 @@ def _reopen(folder: str | Path, overrides: tuple[str, ...] = ()) -> Trained:
     return trained
 
 
-def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = ()) -> Trained:
+def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *, same_data: bool = False) -> Trained:
     """A run's data, prepared again by the preprocessing that was fitted then, and its model as designed."""
+    from groundup.core.errors import DataError
     from groundup.core.preprocessing import Preprocessing
+    from groundup.training import choose_device, move
 
     recipe = _recipe(run.recipe(), overrides)
     terminal.begin(recipe.name, [f"from {checkpoint.folder}"])
     preprocessing = Preprocessing.from_json(checkpoint.text("preprocessing.json"))
     prepared = prepare(recipe, preprocessing=preprocessing)
     if prepared.fingerprint != checkpoint.json("provenance.json")["data"]:
-        terminal.warn("the data is no longer what the run was trained on; figures may differ for that reason")
-    return Trained(run, prepared, design(prepared), recipe.training, _objective(recipe.training))
+        changed = f"{recipe.data.source}: the data is no longer what the run was trained on"
+        if same_data:
+            raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
+        terminal.warn(f"{changed}; figures may differ for that reason")
+    model = move(design(prepared), choose_device(recipe.training.device))
+    return Trained(run, prepared, model, recipe.training, _objective(recipe.training))
 
 
 def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Trained:
     """Another training from these weights: a method that says what is trained, samples and a budget of its own."""
     from groundup.core.run import Run, refuse_existing
     from groundup.core.use import make
+    from groundup.training import seed_everything
 
     out = out or trained.run.folder / "finetune"
     refuse_existing(out)
     terminal.stage("fine-tune", _short(wanted.method))
+    seed_everything(trained.prepared.recipe.seed)
     prepared = _prepared_for(trained.prepared, wanted)
     tuned = dataclasses.replace(
         trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
@@ -717,19 +819,24 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
     terminal.proof(proof)
     terminal.sample(prepared.sample())
     proof.demand()
-    planned = _plan(prepared, tuned.model, wanted.training)
+    planned, fits = _plan(prepared, tuned.model, wanted.training)
+    terminal.plan(planned)
+    fits.demand()
+    base = trained.run.checkpoint()
     tuned = dataclasses.replace(tuned, run=Run.create(prepared.recipe, out))
-    _write_borders(tuned.run, prepared, proof, planned)
-    tuned.run.write_json("before.json", {name: dataclasses.asdict(metric) for name, metric in before.items()})
-    _learn(tuned, _begin(tuned))
+    with _not_without_a_checkpoint(tuned.run):
+        _write_borders(tuned.run, prepared, proof + fits, planned)
+        tuned.run.write_json("before.json", {name: dataclasses.asdict(metric) for name, metric in before.items()})
+        tuned.run.write_json("base.json", {"checkpoint": str(base.folder.resolve()), "sha256": base.digest()})
+        _learn(tuned, _begin(tuned))
     return _conclude_finetuned(tuned)
 
 
 def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     """The same splits as the samples that fine-tuning asks for, with the tokenizer that the model was trained with.
 
-    Files are apart, but what is cut from them may be copied between files, as a short method is. Up to a twentieth of
-    the held-out texts may have such a twin in train: the proof tells how many do.
+    Files are apart, but what is cut from them may be copied between files, as a short method is: what has such a twin
+    in the held-out parts is not learned from.
     """
     from groundup.core.preprocessing import fit_step
     from groundup.core.use import make
@@ -744,17 +851,15 @@ def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
         encoded = {name: samples.encode(part) for name, part in prepared.splits.parts().items()}
     terminal.encoded(samples, encoded)
     preprocessing = dataclasses.replace(prepared.preprocessing, samples=samples)
-    found, allowed = prepared.leaks, 0
-    if hasattr(samples, "learned_tokenizer"):
-        texts = {name: part.texts for name, part in encoded.items()}
-        found, allowed = _leaks_between(texts), (len(texts["valid"]) + len(texts["test"])) // 20
-    return dataclasses.replace(
-        prepared, preprocessing=preprocessing, encoded=encoded, leaks=found, leaks_allowed=allowed
-    )
+    if hasattr(encoded["train"], "unlearned"):
+        twins = _twins({name: part.texts for name, part in encoded.items()})
+        encoded["train"] = encoded["train"].unlearned(twins)
+        terminal.say(f"  {len(twins)} texts of train have a twin in the held-out parts and are not learned from")
+    return dataclasses.replace(prepared, preprocessing=preprocessing, encoded=encoded)
 
 
-def _leaks_between(texts: Mapping[str, list[str]]) -> tuple[Any, ...]:
-    """Held-out texts that stand nearly alike in an earlier split."""
+def _twins(texts: Mapping[str, list[str]]) -> list[int]:
+    """The numbers of the training texts that stand nearly alike in validation or test."""
     import polars as pl
 
     from groundup.core.dataset import Dataset, Splits
@@ -763,7 +868,10 @@ def _leaks_between(texts: Mapping[str, list[str]]) -> tuple[Any, ...]:
     def part(name: Split) -> Dataset:
         return dataclasses.replace(Dataset.of(pl.DataFrame({"text": texts[name]}), {"text": "text"}), split=name)
 
-    return tuple(find_leaks(Splits(part("train"), part("valid"), part("test"))))
+    # Held against each held-out part as if that came first: then every text of train that has a twin is told.
+    held_out = [Splits(part(name), part("train"), part(name)) for name in ("valid", "test")]
+    rows = [leak.name for splits in held_out for leak in find_leaks(splits) if leak.split == "valid"]
+    return sorted({int(row.removeprefix("row ")) for row in rows})
 
 
 def _conclude_finetuned(tuned: Trained) -> Trained:
@@ -774,15 +882,17 @@ def _conclude_finetuned(tuned: Trained) -> Trained:
 
     run, prepared = tuned.run, tuned.prepared
     terminal.stage("evaluate", f"before and after fine-tuning, on {prepared.held_out}")
+    _kept(tuned)
     before = {name: Metric(**values) for name, values in run.read_json("before.json").items()}
     after = _scores(tuned)
     terminal.metrics(prepared.held_out, {"before": before, "after": after})
     report = Report(prepared.held_out, after, {"before": before}, prepared.recipe.digest(), prepared.fingerprint)
-    report.save(run.folder / "report.json")
+    run.write_json("report.json", report.to_dict())
     model = merge(copy.deepcopy(tuned.model)) if lora_layers(tuned.model) else tuned.model
+    shutil.rmtree(run.folder / "merged", ignore_errors=True)  # of a conclusion that was stopped
     merged = write_checkpoint(run.folder / "merged", {"model.safetensors": model.state_dict()}, _carried(prepared))
-    run.write_json("chosen.json", {"checkpoint": "merged"})
     _prove_same(tuned, merged, tolerance=1e-4)
+    run.choose(merged)
     _write_page(run)
     return dataclasses.replace(tuned, report=report)
 

@@ -43,6 +43,10 @@ class Checkpoint:
                 raise CheckpointError(f"{folder / name}: cannot be read: {error}.") from error
         return cls(folder, manifest["aliases"], frozenset(manifest["files"]))
 
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which holds that of every file."""
+        return _sha256(self.folder / MANIFEST)
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of one safetensors file, tied ones under each of their names."""
         path = self._path(name)

@@ -101,12 +101,12 @@ class Init:
     init: Use
 
 
-_POSITIVE = ("batch_size", "accumulate", "clip_norm", "log_every", "evaluate_every", "save_every")
+_POSITIVE = ("batch_size", "accumulate", "clip_norm", "log_every", "evaluate_every", "evaluate_batches", "save_every")
 
 
 def _demand_positive(value: float | None, where: str) -> None:
-    if value is not None and not value > 0:
-        raise RecipeError(f"{where}: read {value}, expected more than 0.")
+    if value is not None and not 0 < value < float("inf"):
+        raise RecipeError(f"{where}: read {value}, expected more than 0 and less than infinity.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

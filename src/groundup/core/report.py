@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from groundup.core.errors import ProofError
@@ -77,9 +75,15 @@ class Report:
         """Plain tables and scalars."""
         return dataclasses.asdict(self)
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Report:
+        """What ``to_dict`` gave, read back."""
+
+        def metrics(table: Mapping[str, Any]) -> dict[str, Metric]:
+            return {name: Metric(**values) for name, values in table.items()}
+
+        baselines = {name: metrics(table) for name, table in saved["baselines"].items()}
+        return cls(**{**saved, "metrics": metrics(saved["metrics"]), "baselines": baselines})
 
 
 def machine() -> dict[str, str]:

@@ -53,7 +53,7 @@ class Run:
             table = tomllib.loads((self.folder / "recipe.toml").read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{self.folder / 'recipe.toml'}: damaged: {error}.") from error
-        return recipe_from_dict(table, folder=Path(about["folder"]))
+        return recipe_from_dict(table, folder=Path(about["folder"])).checked()
 
     def write(self, name: str, text: str) -> Path:
         """Write a text file whole: beside its place, then renamed into it."""
@@ -133,11 +133,13 @@ class Run:
             return Checkpoint.open(self.folder / self.read_json("chosen.json")["checkpoint"])
         return latest_checkpoint(self.checkpoints)[0]
 
-    def choose(self, name: str | None = None) -> Checkpoint:
-        """Settle on ``checkpoints/NAME``, or the newest that verifies, for evaluation and prediction."""
-        found = Checkpoint.open(self.checkpoints / name) if name else latest_checkpoint(self.checkpoints)[0]
-        self.write_json("chosen.json", {"checkpoint": found.folder.relative_to(self.folder).as_posix()})
-        return found
+    def choose(self, checkpoint: Checkpoint) -> None:
+        """Settle on a checkpoint of this run for evaluation and prediction."""
+        self.write_json("chosen.json", {"checkpoint": checkpoint.folder.relative_to(self.folder).as_posix()})
+
+    def at_step(self, step: int) -> Checkpoint:
+        """The checkpoint behind this step. Raises CheckpointError when it is damaged or not there."""
+        return Checkpoint.open(self.checkpoints / f"step-{step}")
 
     def newest(self) -> tuple[Checkpoint, list[str]]:
         """Where a resume begins: the newest checkpoint that verifies, and why damaged ones, set aside, were not it."""

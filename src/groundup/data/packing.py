@@ -92,6 +92,21 @@ class PackedSequences:
             {"targets": _int64(targets)},
         )
 
+    def unlearned(self, documents: Sequence[int]) -> PackedSequences:
+        """The same sequences, but nothing of these documents is learned; windows left without a target are gone."""
+        lengths = np.diff(np.append(self.starts, len(self.tokens)))
+        given = self.given.copy()
+        given[list(documents)] = lengths[list(documents)]
+        masked = dataclasses.replace(self, given=given)
+        targets = [
+            _is_target(masked, np.arange(b + 1, e + 1)).any() for b, e in zip(self.begins, self.ends, strict=True)
+        ]
+        kept = np.array(targets, dtype=bool)
+        repeated = None if self.repeated is None else self.repeated[kept]
+        return dataclasses.replace(
+            masked, begins=self.begins[kept], ends=self.ends[kept], rows=self.rows[kept], repeated=repeated
+        )
+
     def _document(self, place: Array) -> Array:
         return np.searchsorted(self.starts, place, side="right") - 1
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from groundup.core.dataset import Entry
 from groundup.core.plan import Plan, format_bytes, format_seconds
-from groundup.core.report import Check, Metric, Report
+from groundup.core.report import Check, Report
 from groundup.core.run import Run
 from groundup.evaluation.figures import Bar, Line, bar_chart, line_chart
 from groundup.evaluation.page import (
@@ -58,13 +58,7 @@ def run_page(run: Run) -> str:
 def _report(run: Run) -> Report | None:
     if not (run.folder / "report.json").is_file():
         return None
-    saved = run.read_json("report.json")
-    baselines = {name: _metrics(found) for name, found in saved["baselines"].items()}
-    return Report(saved["split"], _metrics(saved["metrics"]), baselines, saved["recipe_digest"])
-
-
-def _metrics(saved: Mapping[str, Any]) -> dict[str, Metric]:
-    return {name: Metric(**values) for name, values in saved.items()}
+    return Report.from_dict(run.read_json("report.json"))
 
 
 def _tiles(report: Report | None) -> list[Tile]:
@@ -153,7 +147,7 @@ def _data(run: Run) -> str | None:
     path = run.folder / "ledger.jsonl"
     if not path.is_file():
         return None
-    entries = [_entry(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    entries = [_entry(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
     counts = run.read_json("data.json")
     rows = [[name, f"{counts['rows'][name]:,}", f"{counts['samples'][name]:,}"] for name in counts["rows"]]
     return table(["split", "rows", "samples"], rows, [1, 2]) + (ledger_table(entries) if entries else "")
