@@ -170,3 +170,29 @@ def test_a_full_disk(folder: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "could not be written" in done.stderr or "cannot be written" in done.stderr
     assert not (folder / "run").exists()
+
+
+def test_a_metric_that_does_not_fit_the_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = refused(capsys, "check", write_recipe(folder), 'evaluation.metrics=["rmse"]')
+    assert "recipe.evaluation.metrics[0]" in found
+
+
+def test_prompts_for_a_model_that_writes_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "recipe.prompts" in refused(capsys, "run", write_recipe(folder), 'prompts=["x"]')
+
+
+def test_no_validation_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "recipe.data.split.valid" in refused(capsys, "train", write_recipe(folder), "data.split.valid=0.0")
+
+
+def test_an_error_in_a_part_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "mine.py").write_text("def loss(output, targets):\n    return undefined_name\n", encoding="utf-8")
+    found = refused(capsys, "train", write_recipe(folder), "training.objective.loss=mine:loss")
+    assert "mine.py, line 2: NameError" in found
+
+
+def test_a_part_of_ones_own_that_is_no_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "broken_part.py").write_text("def (:\n", encoding="utf-8")
+    assert "broken_part.py, line 1" in refused(
+        capsys, "train", write_recipe(folder), "training.objective.loss=broken_part:loss"
+    )

@@ -163,10 +163,17 @@ def test_a_full_disk_is_one_message_and_1(replaced: Callable[..., Calls], capsys
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device: 'runs/a-001/run.json'\n"
 
 
-def test_a_fault_of_ours_keeps_its_traceback(replaced: Callable[..., Calls]) -> None:
-    replaced("train", ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["train", "a.toml"])
+def test_a_fault_of_ours_keeps_its_traceback_and_the_users_is_named() -> None:
+    def raised(where: Path) -> Exception:
+        try:
+            exec(compile("\n1 / 0", str(where), "exec"))
+        except ZeroDivisionError as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            return error
+        raise AssertionError
+
+    assert cli._own_place(raised(Path(cli.__file__).parent / "training" / "loop.py")) is None
+    assert cli._own_place(raised(Path("my_parts.py"))) == "my_parts.py, line 2"
 
 
 def test_an_interrupted_run_says_how_to_go_on(

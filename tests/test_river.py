@@ -196,7 +196,7 @@ def test_fine_tuning_keeps_its_best_weights_too(table: Path, tmp_path: Path) -> 
     best = tuned.best()[0]
     assert best is not None
     assert best < 12, "a learning rate of 30 should have done harm at the end"
-    kept, served = tuned.at_step(best), tuned.checkpoint()
+    kept, served = Checkpoint.open(tuned.checkpoints / f"step-{best}"), tuned.checkpoint()
     assert served.folder.name == "merged"
     first, second = (found.tensors("model.safetensors") for found in (kept, served))
     assert all(first[name].equal(second[name]) for name in first)

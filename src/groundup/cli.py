@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,6 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("GROUNDUP_TRACEBACK") == "1":
             raise
         print(f"{_red('error:')} {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        place = _own_place(error)
+        if place is None or os.environ.get("GROUNDUP_TRACEBACK") == "1":  # a fault of ours keeps its traceback
+            raise
+        print(f"{_red('error:')} {place}: {type(error).__name__}: {error}", file=sys.stderr)
+        print("The whole way there: set GROUNDUP_TRACEBACK=1 and run it again.", file=sys.stderr)
         return 1
     return 0
 
@@ -191,6 +199,18 @@ def _refuse_unknown_options(arguments: Sequence[str]) -> None:
             raise UsageError(f"there is no option {name}.{nearest(name, known)} Behind -- everything is an input.")
 
 
+def _own_place(error: Exception) -> str | None:
+    """File and line of the user's code that raised an error, or could not be read as Python; None if it was ours."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    ours = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        f for f in frames if "site-packages" not in f.filename and not f.filename.startswith((ours, sys.base_prefix))
+    ]
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else None
+
+
 def _how_to_resume(arguments: Sequence[str]) -> list[str]:
     """The run that was going on is the newest one; without a checkpoint there is nothing to go on from."""
     if not arguments or arguments[0] not in ("run", "train"):
@@ -198,7 +218,10 @@ def _how_to_resume(arguments: Sequence[str]) -> list[str]:
     named = [after for word, after in itertools.pairwise(arguments) if word in ("--out", "--resume")]
     runs = sorted(Path("runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
     folder = Path(named[0]) if named else runs[-1].parent if runs else Path()
-    if folder == Path() or not any(folder.glob("checkpoints/step-*/manifest.json")):
+    if (folder / "finetune" / "run.json").is_file() and not (folder / "finetune" / "report.json").is_file():
+        return [f"To go on with its fine-tuning: groundup finetune {folder}"]
+    kept = (*folder.glob("checkpoints/step-*/manifest.json"), *folder.glob("seed-*/checkpoints/step-*/manifest.json"))
+    if folder == Path() or not kept:
         return ["No checkpoint was written yet."]
     return [f"To go on from its newest checkpoint: groundup train --resume {folder}"]
 

@@ -300,12 +300,12 @@ class Bar:
 
     def update(self, done: float, text: str = "") -> None:
         """Set how much is done, and a few words beside the bar."""
+        self.begun = done if self.begun is None else self.begun
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, completed=done, text=text)
         elif not _shown["quiet"] and self.total and int(10 * done / self.total) > self.printed:
             self.printed = int(10 * done / self.total)
             spent = time.monotonic() - self.started
-            self.begun = done if self.begun is None else self.begun
             left = spent / (done - self.begun) * (self.total - done) if done > self.begun else 0.0
             console().print(
                 f"  {done / self.total:4.0%}  {text}  "

@@ -235,7 +235,7 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
 def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preprocessing | None = None) -> Prepared:
     """Sources, cleaning, split, preprocessing fitted on train (or as given), samples."""
     from groundup.core.dataset import apply
-    from groundup.core.errors import DataError
+    from groundup.core.errors import DataError, RecipeError
     from groundup.core.preprocessing import Preprocessing
     from groundup.core.use import make
 
@@ -272,6 +272,8 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
             splits = splits.map(preprocessing)
         encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
     terminal.preprocessing(preprocessing, splits, encoded)
+    if recipe.prompts and preprocessing.samples.task != "generate":
+        raise RecipeError(f"recipe.prompts: this model writes no text; its task is {preprocessing.samples.task}.")
     return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared)
 
 
@@ -358,7 +360,28 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
     checks.append(proof.gradients(model, objective, batch))
+    _try_metrics(prepared, model)
     return Proof(tuple(checks))
+
+
+def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
+    """Each metric once on the untrained model: one that does not fit the task is refused now, not at the end."""
+    from groundup import evaluation
+    from groundup.core.errors import DataError, RecipeError
+    from groundup.core.use import make
+
+    if prepared.samples.task == "generate":
+        batches = [prepared.first(prepared.held_out, 2)]
+    else:
+        batches = [prepared.first(prepared.held_out, 1024)]
+    outcome = evaluation.measure(model, batches, prepared.samples, prepared.encoded[prepared.held_out])
+    for i, use in enumerate(prepared.recipe.evaluation.metrics):
+        where = f"recipe.evaluation.metrics[{i}]"
+        try:
+            make(use, "metrics", where=where)(outcome.decoded, outcome.targets)
+        except DataError as error:
+            if "predictions" in str(error) or "expected" in str(error):  # not merely a class that few samples lack
+                raise RecipeError(f"{where}: {error} The task is {prepared.samples.task}.") from error
 
 
 def _expected_loss(prepared: Prepared, training: Training, batch: Batch) -> float | None:
@@ -605,9 +628,12 @@ def _conclude(trained: Trained) -> Trained:
 
 def _kept(trained: Trained) -> Checkpoint:
     """The checkpoint that the recipe keeps, the last or the best; the model is given its weights."""
+    from groundup.core.checkpoint import Checkpoint
+
     run = trained.run
     best = run.best()[0] if trained.training.keep == "best" else None
-    checkpoint = run.at_step(run.logged()[-1]["step"] if best is None else best)
+    step = run.logged()[-1]["step"] if best is None else best
+    checkpoint = Checkpoint.open(run.checkpoints / f"step-{step}")
     trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
     return checkpoint
 

@@ -105,8 +105,10 @@ _POSITIVE = ("batch_size", "accumulate", "clip_norm", "log_every", "evaluate_eve
 
 
 def _demand_positive(value: float | None, where: str) -> None:
-    if value is not None and not 0 < value < float("inf"):
-        raise RecipeError(f"{where}: read {value}, expected more than 0 and less than infinity.")
+    if value is not None and not value > 0:
+        raise RecipeError(f"{where}: read {value}, expected more than 0.")
+    if value == float("inf"):
+        raise RecipeError(f"{where}: read {value}, expected a number that can be reached.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,10 @@ class Recipe:
             given = [n for n in ("steps", "epochs", "minutes") if getattr(training, n) is not None]
             if len(given) != 1:
                 said = " and ".join(given) or "none of them"
-                raise RecipeError(f"{where}: exactly one of steps, epochs and minutes sets the budget; read {said}.")
+                raise RecipeError(
+                    f"{where}: exactly one of steps, epochs and minutes sets the budget; read {said}. "
+                    f"One that a recipe gives is taken back with {where.removeprefix('recipe.')}.NAME=false."
+                )
             for name in (*_POSITIVE, *given):
                 _demand_positive(getattr(training, name), f"{where}.{name}")
         _demand_positive(self.evaluation.seeds, "recipe.evaluation.seeds")

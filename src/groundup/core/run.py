@@ -137,10 +137,6 @@ class Run:
         """Settle on a checkpoint of this run for evaluation and prediction."""
         self.write_json("chosen.json", {"checkpoint": checkpoint.folder.relative_to(self.folder).as_posix()})
 
-    def at_step(self, step: int) -> Checkpoint:
-        """The checkpoint behind this step. Raises CheckpointError when it is damaged or not there."""
-        return Checkpoint.open(self.checkpoints / f"step-{step}")
-
     def newest(self) -> tuple[Checkpoint, list[str]]:
         """Where a resume begins: the newest checkpoint that verifies, and why damaged ones, set aside, were not it."""
         checkpoint, passed_over = latest_checkpoint(self.checkpoints)

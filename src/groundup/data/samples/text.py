@@ -130,6 +130,8 @@ class TextSamples(abc.ABC):
 
     def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
         """A text, a list of texts, a table ``{column: text}``, or the path of a text file, as documents."""
+        if isinstance(raw, str) and "\n" not in raw and len(raw) < 1000 and Path(raw).is_file():
+            raw = Path(raw)
         if isinstance(raw, Path):
             frame = text_files(raw).frame
             texts, origin = frame["text"].to_list(), str(raw)
