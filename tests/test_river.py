@@ -240,3 +240,57 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(table: Path
     with pytest.raises(groundup.GroundupError):
         groundup.train(table, "training.optimizer.lr=1e30", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+FUNCTIONS = """
+name = "functions"
+[data]
+source = { use = "text_files", path = "files" }
+split = { use = "by_hash", column = "path", valid = 0.2, test = 0.2 }
+samples = { use = "PackedText", length = 64, tokenizer = { use = "BytePairEncoding", vocab_size = 300 } }
+[model]
+use = "Llama"
+hidden_size = 32
+num_hidden_layers = 1
+num_attention_heads = 2
+[training]
+objective = { use = "language_modelling" }
+optimizer = { use = "AdamW", lr = 1e-2 }
+batch_size = 4
+steps = 4
+[evaluation]
+metrics = ["loss"]
+[finetune]
+method = { use = "lora", rank = 2, where = "blocks.*", dropout = 0.1 }
+samples = { use = "FunctionBodies", length = 128 }
+[finetune.training]
+objective = { use = "language_modelling" }
+optimizer = { use = "AdamW", lr = 1e-2 }
+batch_size = 2
+steps = 10
+"""
+
+
+def test_a_stopped_fine_tuning_on_text_is_gone_on_with_and_learns_no_twin(tmp_path: Path) -> None:
+    """One method stands in every file: what train has of it is not learned from, before and after a resume alike."""
+    (tmp_path / "files").mkdir()
+    for i in range(40):
+        own = "\n".join(f"    {word}_{i} = {word} * {i + j}" for j, word in enumerate(("alpha", "beta", "gamma")))
+        common = 'def common(self):\n    """Say what every file says."""\n    print(self)\n    return self\n\n\n'
+        text = f'{common}def own_{i}(alpha, beta, gamma):\n    """Scale by {i}."""\n{own}\n    return alpha_{i}\n'
+        (tmp_path / "files" / f"{i}.py").write_text(text, encoding="utf-8")
+    path = tmp_path / "functions.toml"
+    path.write_text(FUNCTIONS, encoding="utf-8")
+    folder = groundup.train(path, out=tmp_path / "run")
+    whole = Run.open(groundup.finetune(folder, out=tmp_path / "whole"))
+    cut = Run.open(groundup.finetune(folder))
+    last = max(int(found.name[5:]) for found in cut.checkpoints.glob("step-*"))
+    for gone in (cut.checkpoints / f"step-{last}", cut.folder / "chosen.json", cut.folder / "report.json"):
+        gone.rename(tmp_path / f"gone-{gone.name}")
+    again = Run.open(groundup.finetune(folder))
+    first, second = (found.checkpoint().tensors("model.safetensors") for found in (whole, again))
+    assert all(first[name].equal(second[name]) for name in first)
+    shown = "".join(text for text, learned in again.read_json("sample.json") if learned)
+    assert "print(self)" not in shown
+    with pytest.raises(groundup.GroundupError, match="never overwritten"):
+        groundup.finetune(folder)

@@ -168,14 +168,17 @@ def finetune(run: str | Path, *overrides: str, out: Path | None = None) -> Path:
     One that was stopped there goes on from its newest checkpoint. Overrides may set ``finetune.*`` anew.
     """
     from groundup.core.errors import RecipeError
+    from groundup.core.run import refuse_existing
 
     beside = [override for override in overrides if not override.removeprefix("recipe.").startswith("finetune.")]
     if beside:
         raise RecipeError(
             f"finetune: {beside[0]!r} would change what the model was trained on; only finetune.* can be set anew."
         )
-    if out is None and (Path(run) / "finetune" / "run.json").is_file():
-        return _resume(Path(run) / "finetune").run.folder
+    folder = out or Path(run) / "finetune"
+    if (folder / "run.json").is_file() and not (folder / "report.json").is_file():
+        return _resume(folder).run.folder
+    refuse_existing(folder)
     trained = _reopen(run, overrides)
     recipe = trained.prepared.recipe
     if recipe.finetune is None:
@@ -791,7 +794,10 @@ def _as_finetuned(trained: Trained) -> Trained:
     wanted = trained.prepared.recipe.finetune
     assert wanted is not None
     make(wanted.method, "method", where="recipe.finetune.method")(trained.model)
-    return dataclasses.replace(trained, training=wanted.training, objective=_objective(wanted.training))
+    prepared = trained.prepared if wanted.samples is None else _without_twins(trained.prepared)
+    return dataclasses.replace(
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+    )
 
 
 def _reopen(folder: str | Path, overrides: tuple[str, ...] = ()) -> Trained:
@@ -859,11 +865,7 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
 
 
 def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
-    """The same splits as the samples that fine-tuning asks for, with the tokenizer that the model was trained with.
-
-    Files are apart, but what is cut from them may be copied between files, as a short method is: what has such a twin
-    in the held-out parts is not learned from.
-    """
+    """The same splits as the samples that fine-tuning asks for, with the tokenizer that the model was trained with."""
     from groundup.core.preprocessing import fit_step
     from groundup.core.use import make
 
@@ -877,11 +879,21 @@ def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
         encoded = {name: samples.encode(part) for name, part in prepared.splits.parts().items()}
     terminal.encoded(samples, encoded)
     preprocessing = dataclasses.replace(prepared.preprocessing, samples=samples)
-    if hasattr(encoded["train"], "unlearned"):
-        twins = _twins({name: part.texts for name, part in encoded.items()})
-        encoded["train"] = encoded["train"].unlearned(twins)
-        terminal.say(f"  {len(twins)} texts of train have a twin in the held-out parts and are not learned from")
-    return dataclasses.replace(prepared, preprocessing=preprocessing, encoded=encoded)
+    return _without_twins(dataclasses.replace(prepared, preprocessing=preprocessing, encoded=encoded))
+
+
+def _without_twins(prepared: Prepared) -> Prepared:
+    """Samples cut from the rows, of which none that has a twin in the held-out parts is learned from.
+
+    Files are apart, but what is cut from them may be copied between files, as a short method is.
+    """
+    encoded: dict[str, Any] = dict(prepared.encoded)
+    if not hasattr(encoded["train"], "unlearned"):
+        return prepared
+    twins = _twins({name: part.texts for name, part in encoded.items()})
+    encoded["train"] = encoded["train"].unlearned(twins)
+    terminal.say(f"  {len(twins)} texts of train have a twin in the held-out parts and are not learned from")
+    return dataclasses.replace(prepared, encoded=encoded)
 
 
 def _twins(texts: Mapping[str, list[str]]) -> list[int]:
@@ -913,12 +925,12 @@ def _conclude_finetuned(tuned: Trained) -> Trained:
     after = _scores(tuned)
     terminal.metrics(prepared.held_out, {"before": before, "after": after})
     report = Report(prepared.held_out, after, {"before": before}, prepared.recipe.digest(), prepared.fingerprint)
-    run.write_json("report.json", report.to_dict())
     model = merge(copy.deepcopy(tuned.model)) if lora_layers(tuned.model) else tuned.model
     shutil.rmtree(run.folder / "merged", ignore_errors=True)  # of a conclusion that was stopped
     merged = write_checkpoint(run.folder / "merged", {"model.safetensors": model.state_dict()}, _carried(prepared))
     _prove_same(tuned, merged, tolerance=1e-4)
     run.choose(merged)
+    run.write_json("report.json", report.to_dict())
     _write_page(run)
     return dataclasses.replace(tuned, report=report)
 
