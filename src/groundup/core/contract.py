@@ -1,0 +1,93 @@
+"""What rows a step of data must see at once: declared, so that one definition runs on a table in memory and on shards.
+
+A function declares it with ``@contract("row-local")``, a class by its field ``CONTRACT``. Nothing needs to be declared:
+a step that says nothing sees all rows at once, and data that do not fit in memory then end in an error that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, Self, TypeVar, get_args, runtime_checkable
+
+from groundup.core.dataset import Dataset
+
+Contract = Literal["row-local", "fitted", "sampled", "keyed", "pairwise", "whole"]
+"""How much of the data a step must see.
+
+- ``row-local``: what becomes of a row does not depend on any other row; shards are taken one by one.
+- ``fitted``: learns by ``partial``, ``merge`` and ``finish`` (``Mergeable``); its call is row-local.
+- ``sampled``: learns from a seeded sample of at most ``sample_rows`` rows of train; its call is row-local.
+- ``keyed``: ``by`` names columns; all rows of one key are seen together, in order of time.
+- ``pairwise``: compares rows with one another by short signatures (``Pairwise``); rows are then kept or dropped.
+- ``whole``: anything else.
+"""
+
+State = Any
+"""What a fitted step knows of some rows: lists, dictionaries, strings, numbers, None and numpy arrays of numbers."""
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A step that learns from pieces: ``fit(train)`` is ``finish(partial(train))``.
+
+    ``merge`` is called in the order of the shards, so that what is learned does not depend on who computed what.
+    """
+
+    def partial(self, shard: Dataset) -> State:
+        """What these rows of train tell."""
+        ...
+
+    def merge(self, one: State, other: State) -> State:
+        """What both tell together."""
+        ...
+
+    def finish(self, state: State) -> Self:
+        """The same step with ``learned`` set."""
+        ...
+
+
+@runtime_checkable
+class Pairwise(Protocol):
+    """A step that removes rows for what other rows are like; only signatures are held in memory, never the rows."""
+
+    def signature(self, shard: Dataset) -> State:
+        """What is compared of these rows: a few bytes to a few hundred for each."""
+        ...
+
+    def removed(self, signatures: list[State]) -> list[dict[int, str]]:
+        """For each shard, in order: position of each row that goes -> reason."""
+        ...
+
+
+def contract(kind: Contract, **declared: Any) -> Callable[[Step], Step]:
+    """Declare what a function needs to see; ``declared`` are further facts, such as ``looks_ahead=True``.
+
+    >>> @contract("row-local")
+    ... def lower(dataset: Dataset) -> Dataset: ...
+    """
+    if kind not in get_args(Contract):
+        raise ValueError(f"contract: read {kind!r}, expected one of {', '.join(get_args(Contract))}.")
+
+    def declare(step: Step) -> Step:
+        for name, value in {"CONTRACT": kind, **declared}.items():
+            setattr(step, name, value)
+        return step
+
+    return declare
+
+
+def contract_of(step: Any) -> Contract:
+    """What a made step declares; options may be bound to it. What learns by pieces need not say so."""
+    declared: Contract | None = getattr(getattr(step, "func", step), "CONTRACT", None)
+    if declared is not None:
+        return declared
+    if isinstance(step, Mergeable):
+        return "fitted"
+    return "pairwise" if isinstance(step, Pairwise) else "whole"
+
+
+def declared(step: Any, name: str, default: Any = None) -> Any:
+    """A fact that a made step declares beside its contract, such as ``looks_ahead`` or ``by``."""
+    return getattr(step, name, getattr(getattr(step, "func", step), name, default))
