@@ -9,8 +9,19 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
+from groundup.core.contract import State
 from groundup.core.dataset import Dataset
-from groundup.data.prepare.columns import choose, learned_columns, numbers, present_numbers, with_columns
+from groundup.core.statistics import Moments
+from groundup.data.prepare.columns import (
+    choose,
+    known_numbers,
+    learned_columns,
+    merged,
+    need_some,
+    numbers,
+    pieces,
+    with_columns,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +39,23 @@ class Standardize:
 
     def fit(self, train: Dataset) -> Self:
         """Learn each column's mean and deviation from the values that are there."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """Moments of each column."""
+        chosen = choose(shard, self.columns, self.exclude, ("number",), "Standardize")
+        return pieces(shard, chosen, lambda name: Moments.of(known_numbers(shard, name, "Standardize")).state)
+
+    def merge(self, one: State, other: State) -> State:
+        """Moments of both together."""
+        return merged(one, other, _merge_moments)
+
+    def finish(self, state: State) -> Self:
+        """Mean and deviation of each column. Raises DataError when all of its values are missing."""
         columns = {}
-        for name in choose(train, self.columns, self.exclude, ("number",), "Standardize"):
-            mean, deviation = moments(present_numbers(train, name, "Standardize"))
-            columns[name] = {"mean": mean, "deviation": deviation}
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": columns})
+        for name, found in _moments(state, "Standardize").items():
+            columns[name] = {"mean": found.mean, "deviation": found.deviation}
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns as z-scores, float64."""
@@ -67,11 +90,23 @@ class MinMax:
 
     def fit(self, train: Dataset) -> Self:
         """Learn each column's smallest and largest value."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """Moments of each column, its ends among them."""
+        chosen = choose(shard, self.columns, self.exclude, ("number",), "MinMax")
+        return pieces(shard, chosen, lambda name: Moments.of(known_numbers(shard, name, "MinMax")).state)
+
+    def merge(self, one: State, other: State) -> State:
+        """Moments of both together."""
+        return merged(one, other, _merge_moments)
+
+    def finish(self, state: State) -> Self:
+        """The ends of each column. Raises DataError when all of its values are missing."""
         columns = {}
-        for name in choose(train, self.columns, self.exclude, ("number",), "MinMax"):
-            values = present_numbers(train, name, "MinMax")
-            columns[name] = {"min": float(values.min()), "max": float(values.max())}
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": columns})
+        for name, found in _moments(state, "MinMax").items():
+            columns[name] = {"min": found.smallest, "max": found.largest}
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns on the new scale, float64."""
@@ -103,8 +138,19 @@ class LogScale:
 
     def fit(self, train: Dataset) -> Self:
         """Settle which columns are scaled."""
-        chosen = choose(train, self.columns, self.exclude, ("number",), "LogScale")
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": {name: {} for name in chosen}})
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """The columns; nothing is learned of their values."""
+        return pieces(shard, choose(shard, self.columns, self.exclude, ("number",), "LogScale"), lambda name: {})
+
+    def merge(self, one: State, other: State) -> State:
+        """Both together."""
+        return merged(one, other)
+
+    def finish(self, state: State) -> Self:
+        """The columns that are scaled."""
+        return dataclasses.replace(self, learned=state)
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns on the new scale, float64."""
@@ -117,6 +163,17 @@ class LogScale:
 
 def moments(values: np.ndarray[Any, Any]) -> tuple[float, float]:
     """Mean and population deviation of float64 values; a deviation that is rounding error is given as 0."""
-    mean, deviation = float(np.mean(values)), float(np.std(values))
-    rounding = 10 * np.finfo(np.float64).eps * max(abs(mean), float(np.max(np.abs(values))))
-    return mean, deviation if deviation > rounding else 0.0
+    found = Moments.of(values)
+    return found.mean, found.deviation
+
+
+def _merge_moments(one: list[Any], other: list[Any]) -> list[Any]:
+    return Moments.from_state(one).merge(Moments.from_state(other)).state
+
+
+def _moments(state: State, by: str) -> dict[str, Moments]:
+    """What each column's values told. Raises DataError for one that has none."""
+    found = {name: Moments.from_state(column) for name, column in state["columns"].items()}
+    for name, column in found.items():
+        need_some(column.count, state["rows"], name, by)
+    return found
