@@ -15,7 +15,7 @@ from sklearn import model_selection as reference
 from groundup.core.dataset import ROW, Dataset, Splits
 from groundup.core.errors import DataError
 from groundup.core.use import Use, make
-from groundup.data.folds import cut_folds, k_fold
+from groundup.data.splitting.folds import cut_folds, k_fold
 
 
 def table(rows: int, **columns: Any) -> Dataset:

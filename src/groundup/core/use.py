@@ -23,7 +23,7 @@ from groundup.core.errors import RecipeError, nearest
 HOMES: Mapping[str, tuple[str, ...]] = {
     "source": ("groundup.data.sources",),
     "clean": ("groundup.data.cleaning",),
-    "split": ("groundup.data.splitting", "groundup.data.folds"),
+    "split": ("groundup.data.splitting",),
     "prepare": ("groundup.data.prepare",),
     "samples": ("groundup.data.samples",),
     "augment": ("groundup.data.augmentation",),

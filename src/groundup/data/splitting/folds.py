@@ -12,9 +12,7 @@ import polars as pl
 
 from groundup.core.dataset import Dataset, Splits
 from groundup.core.errors import DataError
-from groundup.data import splitting
-
-__all__ = ["k_fold"]
+from groundup.data.splitting import ways
 
 Array = np.ndarray[Any, Any]
 Way = Literal["random", "stratified", "grouped", "by_time", "by_hash"]
@@ -70,7 +68,7 @@ def cut_folds(
         number = np.empty(len(dataset), dtype=np.int64)
         number[np.random.default_rng(seed).permutation(len(dataset))] = np.arange(len(dataset)) % count
     else:
-        values = splitting.complete(dataset, column, "k_fold")
+        values = ways.complete(dataset, column, "k_fold")
         number = _DEALERS[way](values, column, count, seed)
     everything = np.arange(len(dataset))
     return [Fold(i, everything[number != i], everything[number == i]) for i in range(count)]
@@ -90,7 +88,7 @@ def k_fold(
     A recipe that leaves ``fold`` open is run once for each fold, and its report has the mean over all of them; called
     from Python the first fold is taken. ``way`` is one of random, stratified, grouped, by_time (rolling origin:
     learned from what lies before the fold, the latest of it for validation) and by_hash, by ``column``; the validation
-    rows are taken in the same way. ``groundup.data.folds.cut_folds`` gives the folds as values. Raises DataError as
+    rows are taken in the same way. ``groundup.data.splitting.folds.cut_folds`` gives the folds as values. Raises DataError as
     ``cut_folds`` does, and for a fold that does not exist.
     """
     if fold is not None and not 0 <= fold < folds:
@@ -99,7 +97,7 @@ def k_fold(
     rest, held_out = chosen.cut(dataset)
     # The hash that chose the fold must not choose the validation rows too.
     drawn = _hash(f"valid of {seed}") % 2**32 if way == "by_hash" else seed
-    split: Callable[..., Splits] = getattr(splitting, way)
+    split: Callable[..., Splits] = getattr(ways, way)
     options = {} if column is None else {"column": column}
     parts = split(dataclasses.replace(rest, split=None), **options, valid=valid, test=0.0, seed=drawn)
     return Splits(parts.train, parts.valid, held_out)
@@ -108,7 +106,7 @@ def k_fold(
 def _stratified(values: pl.Series, column: str, count: int, seed: int) -> Array:
     draw = np.random.default_rng(seed)
     order = []
-    for value, positions in splitting.groups(values):
+    for value, positions in ways.groups(values):
         if len(positions) < count:
             raise DataError(
                 f"k_fold: the class {value!r} of {column!r} has {len(positions)} rows, fewer than the {count} folds. "
@@ -122,7 +120,7 @@ def _stratified(values: pl.Series, column: str, count: int, seed: int) -> Array:
 
 
 def _grouped(values: pl.Series, column: str, count: int, seed: int) -> Array:
-    found = [positions for _, positions in splitting.groups(values)]
+    found = [positions for _, positions in ways.groups(values)]
     if len(found) < count:
         raise DataError(f"k_fold: {column!r} has {len(found)} distinct values, fewer than the {count} folds.")
     shuffled = np.random.default_rng(seed).permutation(len(found)).tolist()
@@ -137,7 +135,7 @@ def _grouped(values: pl.Series, column: str, count: int, seed: int) -> Array:
 
 def _by_hash(values: pl.Series, column: str, count: int, seed: int) -> Array:
     number = np.empty(len(values), dtype=np.int64)
-    for value, positions in splitting.groups(values):
+    for value, positions in ways.groups(values):
         number[positions] = _hash(f"fold of {seed}:{value}") * count >> 64
     empty = sorted(set(range(count)) - set(number.tolist()))
     if empty:
@@ -156,7 +154,7 @@ _DEALERS: dict[str, Callable[[pl.Series, str, int, int], Array]] = {
 
 
 def _rolling(dataset: Dataset, column: str, count: int) -> list[Fold]:
-    order, cut = splitting.times(dataset, column, "k_fold")
+    order, cut = ways.times(dataset, column, "k_fold")
     size = len(dataset) // (count + 1)
     cuts = [cut(len(dataset) - size * (count - i)) for i in range(count + 1)]
     if cuts[0] == 0 or len(set(cuts)) < len(cuts):

@@ -17,8 +17,6 @@ import polars as pl
 from groundup.core.dataset import Dataset, Split, Splits
 from groundup.core.errors import DataError
 
-__all__ = ["by_hash", "by_time", "contiguous", "grouped", "random", "stratified"]
-
 Array = np.ndarray[Any, Any]
 
 PARTS = ("train", "valid", "test")
