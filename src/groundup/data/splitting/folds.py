@@ -88,8 +88,8 @@ def k_fold(
     A recipe that leaves ``fold`` open is run once for each fold, and its report has the mean over all of them; called
     from Python the first fold is taken. ``way`` is one of random, stratified, grouped, by_time (rolling origin:
     learned from what lies before the fold, the latest of it for validation) and by_hash, by ``column``; the validation
-    rows are taken in the same way. ``groundup.data.splitting.folds.cut_folds`` gives the folds as values. Raises DataError as
-    ``cut_folds`` does, and for a fold that does not exist.
+    rows are taken in the same way. ``groundup.data.splitting.folds.cut_folds`` gives the folds as values. Raises
+    DataError as it does, and for a fold that does not exist.
     """
     if fold is not None and not 0 <= fold < folds:
         raise DataError(f"k_fold: read fold = {fold}, expected 0 to {folds - 1}.")
