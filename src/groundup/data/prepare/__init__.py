@@ -3,6 +3,19 @@
 from groundup.data.prepare.categories import OneHot, Ordinal
 from groundup.data.prepare.filling import DropMissing, Fill
 from groundup.data.prepare.outliers import ClipOutliers
-from groundup.data.prepare.scaling import LogScale, MinMax, Standardize
+from groundup.data.prepare.scaling import LogScale, MinMax, RobustScale, Standardize
+from groundup.data.prepare.shaping import PowerScale, QuantileScale
 
-__all__ = ["ClipOutliers", "DropMissing", "Fill", "LogScale", "MinMax", "OneHot", "Ordinal", "Standardize"]
+__all__ = [
+    "ClipOutliers",
+    "DropMissing",
+    "Fill",
+    "LogScale",
+    "MinMax",
+    "OneHot",
+    "Ordinal",
+    "PowerScale",
+    "QuantileScale",
+    "RobustScale",
+    "Standardize",
+]

@@ -87,6 +87,22 @@ class OneHot:
         frame = dataset.frame.drop(list(columns)).with_columns(**new)
         return dataset.with_frame(frame, dict.fromkeys(new, "boolean")).note(*notes)
 
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The categories as strings in place of their boolean columns; missing where all of these are false."""
+        if self.learned is None:
+            raise DataError("OneHot: has learned nothing yet; call fit(train) first.")
+        new: dict[str, pl.Series] = {}
+        drop: list[str] = []
+        for name, entry in self.learned["columns"].items():
+            columns = {f"{name}={category}": category for category in entry["categories"]}
+            dataset.need(*columns, by="OneHot")
+            found = pl.Series(name, [None] * len(dataset), dtype=pl.String)
+            for column, category in columns.items():
+                found = found.set(dataset.frame[column].cast(pl.Boolean).fill_null(False), category)
+            new[name] = found
+            drop += columns
+        return dataset.with_frame(dataset.frame.drop(drop).with_columns(**new), dict.fromkeys(new, "category"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Ordinal:
@@ -145,6 +161,17 @@ class Ordinal:
             changed[name] = values.replace_strict(places, default=None, return_dtype=pl.Float64)
         numbers = with_columns(dataset, changed, notes)
         return numbers.with_frame(numbers.frame, dict.fromkeys(changed, "number"))
+
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The categories as strings in place of their numbers; missing where a number is nobody's place."""
+        columns = learned_columns(self.learned, dataset, "Ordinal", some=True)
+        changed = {}
+        for name, entry in columns.items():
+            places = {float(place): category for place, category in enumerate(entry["categories"])}
+            values = dataset.frame[name].cast(pl.Float64)
+            changed[name] = values.replace_strict(places, default=None, return_dtype=pl.String)
+        named = with_columns(dataset, changed)
+        return named.with_frame(named.frame, dict.fromkeys(changed, "category"))
 
 
 def distinct(column: pl.Series) -> Distinct:
