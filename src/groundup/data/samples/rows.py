@@ -16,6 +16,7 @@ from groundup.core.preprocessing import as_tensor
 from groundup.data.prepare.columns import numbers, said
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.targets import (
+    TargetScale,
     decode_output,
     decode_target,
     encode_target,
@@ -27,7 +28,7 @@ from groundup.data.samples.targets import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Rows ready for the model: inputs float32 [N, F]; targets class numbers [N] or standardised values [N, 1]."""
+    """Rows ready for the model: inputs float32 [N, F]; targets class numbers [N] or scaled values [N, 1]."""
 
     inputs: np.ndarray[Any, Any]
     targets: np.ndarray[Any, Any] | None
@@ -72,17 +73,19 @@ class Rows:
     ``inputs`` names the input columns, with patterns as in a shell (``"wind=*"``); without it they are all
     columns but the target and ids. ``task`` "auto" classifies a category, a boolean, or whole numbers when
     they are at most 20 and each stands on at least 5 rows in the mean; else it regresses. A regressed target is
-    standardised for the model and given back in its own units.
+    scaled for the model and given back in its own units; ``target_scale`` is z_score, min_max, robust, log (sign(x)
+    ln(1 + |x|), standardised), yeo_johnson or none.
     """
 
     target: str
     inputs: Sequence[str] | None = None
     task: Literal["auto", "classify", "regress"] = "auto"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
 
     def fit(self, train: Dataset) -> Self:
         """Settle inputs and task, learn the classes or the target's scale. Raises DataError as its parts do."""
-        target = learn_target(train, self.target, self.task, "Rows")
+        target = learn_target(train, self.target, self.task, "Rows", self.target_scale)
         inputs = choose_inputs(train, self.inputs, exclude=(self.target,), by="Rows")
         kinds = {name: train.kinds[name] for name in train.columns if name != self.target}
         learned = {"rows": len(train), "inputs": inputs, "target": target, "kinds": kinds}

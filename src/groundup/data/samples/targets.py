@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
 
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
+from groundup.core.statistics import Quantiles
 from groundup.data.prepare.columns import present_numbers, spellings
+from groundup.data.prepare.powers import best_power, inverse_yeo_johnson, yeo_johnson
 from groundup.data.prepare.scaling import moments
+
+Values = npt.NDArray[np.float64]
+
+TargetScale = Literal["z_score", "min_max", "robust", "log", "yeo_johnson", "none"]
+"""How a number to predict is given to the model, y = (f(x) - offset) / width, and taken back.
+
+- ``z_score``: f(x) = x; train's mean and deviation
+- ``min_max``: f(x) = x; train's smallest value and its range, so that train lies from 0 to 1
+- ``robust``: f(x) = x; train's median and interquartile range
+- ``log``: f(x) = sign(x) ln(1 + |x|), then mean and deviation of that
+- ``yeo_johnson``: the power that makes train most normal (``groundup.data.prepare.powers``), then mean and deviation
+- ``none``: as it is
+"""
 
 MAX_INTEGER_CLASSES = 20
 ROWS_PER_INTEGER_CLASS = 5
 """Whole numbers are classes when there are at most so many of them, each on so many rows in the mean."""
 
 
-def learn_target(train: Dataset, name: str, task: str, by: str) -> dict[str, Any]:
-    """The task, and the classes or the mean and deviation that go with it, as plain values.
+def learn_target(train: Dataset, name: str, task: str, by: str, scale: TargetScale = "z_score") -> dict[str, Any]:
+    """The task, and the classes or the scale that go with it, as plain values.
 
     ``task`` "auto" takes categories and booleans for classes, and whole numbers too when they are at most 20
     and each stands on at least 5 rows in the mean; any other number is a value. Raises DataError for a target that
@@ -48,14 +64,72 @@ def learn_target(train: Dataset, name: str, task: str, by: str) -> dict[str, Any
             "Nothing can be learned from it."
         )
     if task == "regress":
-        mean, deviation = moments(present_numbers(train, name, by))
-        if not deviation:
-            raise DataError(f"{by}.target: column {name!r} is constant: {mean} in all {len(train)} rows of train.")
-        return {"task": task, "mean": mean, "deviation": deviation}
+        return {"task": task, **learn_scale(present_numbers(train, name, by), scale, f"{by}.target: column {name!r}")}
+    if scale != "z_score":
+        raise DataError(f"{by}.target_scale: {name!r} has classes, which have no scale; leave target_scale out.")
     values = column.unique().sort()
     if kind == "number" and (values == values.round(0)).all():
         values = values.cast(pl.Int64)
     return {"task": task, "classes": values.to_list(), "counts": [int((column == value).sum()) for value in values]}
+
+
+def learn_scale(values: Values, scale: TargetScale, where: str) -> dict[str, Any]:
+    """What ``to_scale`` and ``from_scale`` need, and the mean. Raises DataError when there is no spread to scale by."""
+    found: dict[str, Any] = {"scale": scale, "mean": float(np.mean(values))}
+    if scale == "yeo_johnson":
+        found["power"], offset, width = best_power(Quantiles.of(values), "yeo_johnson")
+        found["lowest"], found["highest"] = float(values.min()), float(values.max())
+    elif scale == "min_max":
+        offset, width = float(values.min()), float(values.max()) - float(values.min())
+    elif scale == "robust":
+        low, offset, high = Quantiles.of(values).at([0.25, 0.5, 0.75]).tolist()
+        width = high - low
+    elif scale == "none":
+        offset, width = 0.0, 1.0
+    else:
+        offset, width = moments(np.sign(values) * np.log1p(np.abs(values)) if scale == "log" else values)
+    if not width or not moments(values)[1]:
+        constant = values.min() == values.max()
+        why = f"is constant: {values[0]} in all {len(values)} rows" if constant else f"has no spread by {scale}"
+        raise DataError(f"{where} {why} of train.")
+    return {**found, "offset": offset, "width": width}
+
+
+def to_scale(values: Values, learned: Mapping[str, Any]) -> Values:
+    """Values in the user's units as the model is given them."""
+    offset, width = _line(learned)
+    if learned.get("scale") == "log":
+        values = np.sign(values) * np.log1p(np.abs(values))
+    elif learned.get("scale") == "yeo_johnson":
+        values = yeo_johnson(values, learned["power"])
+    scaled: Values = (values - offset) / width
+    return scaled
+
+
+def from_scale(scaled: Values, learned: Mapping[str, Any]) -> Values:
+    """What the model answers in the user's units.
+
+    A power below 0 or above 2 reaches a limit that no value passes; an answer near or beyond it is held at train's
+    range before or behind train's own.
+    """
+    offset, width = _line(learned)
+    values: Values = scaled * width + offset
+    if learned.get("scale") == "log":
+        return np.sign(values) * np.expm1(np.abs(values))
+    if learned.get("scale") != "yeo_johnson":
+        return values
+    power, reach = learned["power"], learned["highest"] - learned["lowest"]
+    if not 0 <= power <= 2:
+        ends = yeo_johnson(np.array([learned["lowest"] - reach, learned["highest"] + reach]), power)
+        values = np.clip(values, *ends)
+    return inverse_yeo_johnson(values, power)
+
+
+def _line(learned: Mapping[str, Any]) -> tuple[float, float]:
+    """Offset and width; checkpoints of before there were other scales have a mean and a deviation."""
+    if "offset" in learned:
+        return learned["offset"], learned["width"]
+    return learned["mean"], learned["deviation"]
 
 
 def refuse_changed(dataset: Dataset, name: str, by: str) -> None:
@@ -98,8 +172,7 @@ def encode_target(dataset: Dataset, name: str, learned: Mapping[str, Any], by: s
     refuse_missing(dataset, name, by)
     if learned["task"] == "regress":
         values = dataset.frame[name].cast(pl.Float64).to_numpy()
-        standard: np.ndarray[Any, Any] = (values - learned["mean"]) / learned["deviation"]
-        return standard.astype(np.float32)[:, None]
+        return to_scale(values, learned).astype(np.float32)[:, None]
     numbers = {key: i for i, key in enumerate(class_names(learned))}
     keys = spellings(dataset.frame[name])
     strange = ~keys.is_in(list(numbers))
@@ -136,19 +209,14 @@ def decode_output(output: Tensor, learned: Mapping[str, Any]) -> np.ndarray[Any,
                 f"the model's output has shape {tuple(numbers.shape)}, expected [N, {len(learned['classes'])}] logits."
             )
         return numbers.softmax(dim=1).numpy()
-    return _in_user_units(numbers.reshape(len(numbers), -1)[:, 0].numpy(), learned)
+    return from_scale(numbers.reshape(len(numbers), -1)[:, 0].numpy(), learned)
 
 
 def decode_target(targets: Tensor, learned: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     """A batch's targets: class numbers int64 [N], or values float64 [N] in the user's units."""
     if learned["task"] == "classify":
         return targets.detach().cpu().numpy()
-    return _in_user_units(targets.detach().to("cpu", torch.float64).reshape(len(targets)).numpy(), learned)
-
-
-def _in_user_units(standard: np.ndarray[Any, Any], learned: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    values: np.ndarray[Any, Any] = standard * learned["deviation"] + learned["mean"]
-    return values
+    return from_scale(targets.detach().to("cpu", torch.float64).reshape(len(targets)).numpy(), learned)
 
 
 def present_output(decoded: np.ndarray[Any, Any], learned: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from groundup.data.prepare.columns import numbers, present_numbers
 from groundup.data.prepare.scaling import moments
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.rows import choose_inputs, input_numbers, required_columns
-from groundup.data.samples.targets import absent, refuse_changed
+from groundup.data.samples.targets import TargetScale, absent, from_scale, learn_scale, refuse_changed, to_scale
 
 Values = npt.NDArray[np.float64]
 Step = Callable[..., Values]
@@ -62,14 +62,13 @@ class EncodedWindows:
     def batch(
         self, positions: npt.NDArray[Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """``{"inputs": [B, T, F]}`` and ``{"targets": [B, H]}``, float32 and standardised."""
+        """``{"inputs": [B, T, F]}`` and ``{"targets": [B, H]}``, float32 and scaled."""
         if augment:
             raise DataError("Windows: there is no augmentation for windows; leave augment out of the recipe.")
         inputs = {"inputs": torch.from_numpy(self._inputs(positions))}
         if self.target is None:
             return inputs, {}
-        scale = self.samples.need()["target"]
-        targets = (self._future(positions) - scale["mean"]) / scale["deviation"]
+        targets = to_scale(self._future(positions), self.samples.need()["target"])
         return inputs, {"targets": torch.from_numpy(targets.astype(np.float32))}
 
     def arrays(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -123,6 +122,7 @@ class Windows:
     patterns as in a shell; without it they are all numbers and booleans, the target's own past among them. ``steps``
     (``groundup.data.series``) act inside each window, in the columns' own units, up to the forecast origin.
     Then each number is standardised by train's mean and deviation, and what is still missing becomes 0, train's mean.
+    The target is scaled by ``target_scale`` as in ``Rows``, and forecasts come back in its own units.
 
     A window with its horizon lies wholly within its split, so none crosses into another; one that spans a break in
     time, or whose target is missing somewhere, is left out and counted, for a target is never invented. A new window
@@ -136,6 +136,7 @@ class Windows:
     steps: Sequence[Step] = ()
     stride: int = 1
     task: str = "forecast"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -166,17 +167,13 @@ class Windows:
             mean, deviation = moments(values) if train.kinds[name] == "number" else (0.0, 1.0)
             means.append(mean)
             deviations.append(deviation or 1.0)
-        mean, deviation = moments(present_numbers(train, self.target, "Windows.target"))
-        if not deviation:
-            raise DataError(
-                f"Windows.target: column {self.target!r} is constant: {mean} in all of train. Nothing can be learned."
-            )
+        known = present_numbers(train, self.target, "Windows.target")
         learned = {
             "rows": len(train),
             "inputs": inputs,
             "means": means,
             "deviations": deviations,
-            "target": {"mean": mean, "deviation": deviation},
+            "target": learn_scale(known, self.target_scale, f"Windows.target: column {self.target!r}"),
             "step_s": _usual_step(train),
             "kinds": dict(train.kinds),
         }
@@ -283,9 +280,7 @@ class Windows:
         values = output.detach().to("cpu", torch.float64)
         if values.numel() != len(values) * self.horizon:
             raise DataError(f"the model's output has shape {tuple(output.shape)}, expected [N, {self.horizon}].")
-        scale = self.need()["target"]
-        decoded: Values = values.reshape(len(values), self.horizon).numpy() * scale["deviation"] + scale["mean"]
-        return decoded
+        return from_scale(values.reshape(len(values), self.horizon).numpy(), self.need()["target"])
 
     def decode_targets(self, targets: Mapping[str, Tensor]) -> npt.NDArray[Any]:
         """A batch's targets as values [N, H] in the target's own units."""
