@@ -290,7 +290,8 @@ def _steps(data: DataRecipe) -> list[Any]:
     for i, use in enumerate(data.prepare):
         if "exclude" in use.arguments:
             use = use.with_arguments(exclude=[*use.arguments["exclude"], *protected])
-        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=protected))
+        supplied = {"exclude": protected, "target": target} if protected else {"exclude": protected}
+        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", **supplied))
     return made
 
 

@@ -50,7 +50,7 @@ _SHAPES = ("in_features", "in_channels", "input_shape", "out_features")
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "source": ("folder",),
     "split": ("seed",),
-    "prepare": ("exclude", "learned"),
+    "prepare": ("exclude", "learned", "target"),
     "samples": ("learned",),
     "tokenizer": ("learned",),
     "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon"),

@@ -25,6 +25,9 @@ from groundup.data.samples.targets import (
     target_sizes,
 )
 
+_MADE = ("=", "_missing", "~", "#")
+"""What follows a column's name in the names of those that steps make of it."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedRows:
@@ -169,7 +172,9 @@ def required_columns(kinds: Mapping[str, Kind], asked: Sequence[str] | None, inp
     found = [name for name, kind in kinds.items() if kind not in ("id", "time")]
     if asked is None:
         return found
-    return [name for name in found if any(i == name or i.startswith((f"{name}=", f"{name}_missing")) for i in inputs)]
+    return [
+        name for name in found if any(i == name or i.startswith(tuple(name + made for made in _MADE)) for i in inputs)
+    ]
 
 
 def _refuse_gaps(dataset: Dataset, inputs: np.ndarray[Any, Any], names: Sequence[str]) -> None:
