@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from groundup.core.errors import MissingExtraError, RecipeError
+from groundup.core.errors import DataError, MissingExtraError, RecipeError
+from groundup.core.preprocessing import as_tensor
 from groundup.data.augmentation.affine import Matrix, warp
 from groundup.data.augmentation.mixing import mixes, split_mixing
 
@@ -122,6 +123,16 @@ def choose_engine(asked: Literal["auto"] | Engine, height: int, width: int) -> E
     return "opencv"
 
 
+def choose_device(device: str) -> torch.device:
+    """A device by its name. Raises DataError where it is not there."""
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise DataError(f'Images.device: {device!r} is not to be had here ({error}); leave it "cpu".') from error
+    return chosen
+
+
 def augment_pixels(
     pixels: Pixels, drawn: ImageDraws | None, outside: str = "zeros", engine: Engine = "torch", device: str = "cpu"
 ) -> Tensor:
@@ -130,18 +141,21 @@ def augment_pixels(
     "torch" moves values in float32; "opencv" and "pillow" move bytes and are rounded to them: within 0.51 / 255 of it
     for OpenCV 5 (before that its steps of 1/32 pixel add to this), within 1 / 255 for Pillow, which cuts off.
     """
+    place = choose_device(device)
+    on_cpu = place.type == "cpu"
     count, height, width, channels = pixels.shape
-    at_once = max(1, count if device != "cpu" else AT_ONCE // (height * width))
-    whole = torch.empty((count, channels, height, width), dtype=torch.float32, device=device)
+    at_once = max(1, AT_ONCE // (height * width) if on_cpu else count)
+    by_bytes = drawn is not None and engine != "torch" and on_cpu
+    whole = torch.empty((count, channels, height, width), dtype=torch.float32, device=place)
     for start in range(0, count, at_once):
         cut = slice(start, start + at_once)
         part, draws = pixels[cut], None if drawn is None else drawn.take(cut)
-        if draws is not None and engine != "torch" and device == "cpu":
+        if draws is not None and by_bytes:
             part = np.stack([_MOVERS[engine](one, m, outside) for one, m in zip(part, draws.matrices, strict=True)])
-        values = torch.from_numpy(part).to(device).permute(0, 3, 1, 2)
+        values = as_tensor(part).to(place).permute(0, 3, 1, 2)
         images = values.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         if draws is not None:
-            moved = images if engine != "torch" and device == "cpu" else warp(images, draws.matrices, outside)
+            moved = images if by_bytes else warp(images, draws.matrices, outside)
             images = change(moved, draws)
         whole[cut] = images
     return whole

@@ -88,6 +88,11 @@ def mix_values(values: Tensor, others: Tensor, shares: Drawn) -> Tensor:
     return values * share + others * (1 - share)
 
 
+def partners(drawn: Drawn) -> npt.NDArray[np.int64]:
+    """The positions of the samples to mix with [B]."""
+    return drawn[:, 0].astype(np.int64)
+
+
 def as_probabilities(targets: Tensor, num_classes: int) -> Tensor:
     """Class numbers int64 [B] as float32 [B, C], 1 at the class."""
     return torch.nn.functional.one_hot(targets, num_classes).to(torch.float32)

@@ -58,6 +58,25 @@ def learn_target(train: Dataset, name: str, task: str, by: str) -> dict[str, Any
     return {"task": task, "classes": values.to_list(), "counts": [int((column == value).sum()) for value in values]}
 
 
+def partial_target(shard: Dataset, name: str, by: str) -> dict[str, Any]:
+    """A shard's targets, to be merged with those of other shards. Raises DataError as ``learn_target`` does."""
+    shard.need(name, by=f"{by}.target")
+    refuse_changed(shard, name, by)
+    refuse_missing(shard, name, by)
+    return {"kind": shard.kinds[name], "values": shard.frame[name].to_list()}
+
+
+def merge_targets(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The targets of both shards, in order."""
+    return {"kind": one["kind"], "values": one["values"] + other["values"]}
+
+
+def finish_target(state: dict[str, Any], name: str, task: str, by: str) -> dict[str, Any]:
+    """What ``learn_target`` learns of all of train's rows."""
+    train = Dataset.of(pl.DataFrame({name: pl.Series(state["values"])}), {name: state["kind"]})
+    return learn_target(train, name, task, by)
+
+
 def refuse_changed(dataset: Dataset, name: str, by: str) -> None:
     """Raises DataError when a step behind the split has changed the target: it would be invented, or in other units."""
     for entry in dataset.history:
