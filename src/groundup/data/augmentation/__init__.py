@@ -7,8 +7,18 @@ from groundup.data.augmentation.mixing import CutMix, MixUp
 from groundup.data.augmentation.random_policy import RandAugment
 from groundup.data.augmentation.showing import BeforeAndAfter as BeforeAndAfter
 from groundup.data.augmentation.showing import before_and_after as before_and_after
+from groundup.data.augmentation.text import (
+    AEDA,
+    EDA,
+    RandomDeletion,
+    RandomInsertion,
+    RandomSwap,
+    SynonymReplacement,
+)
 
 __all__ = [
+    "AEDA",
+    "EDA",
     "Brightness",
     "Contrast",
     "CutMix",
@@ -19,10 +29,14 @@ __all__ = [
     "Hue",
     "MixUp",
     "RandAugment",
+    "RandomDeletion",
+    "RandomInsertion",
     "RandomResizedCrop",
+    "RandomSwap",
     "Rotate",
     "Saturation",
     "Scale",
     "Shear",
+    "SynonymReplacement",
     "Translate",
 ]
