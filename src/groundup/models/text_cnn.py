@@ -38,6 +38,8 @@ class TextCNN(nn.Module):
             raise RecipeError(f"TextCNN.kernels: read {list(kernels)}, expected widths of 1 word or more.")
         self.kernels = tuple(kernels)
         self.embedding = nn.Embedding(vocab_size, features, padding_idx=PADDING)
+        with torch.no_grad():
+            self.embedding.weight.uniform_(-0.25, 0.25)[PADDING] = 0  # the paper's range for words without a vector
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.convolutions = nn.ModuleList(nn.Conv1d(features, channels, kernel) for kernel in kernels)
         self.dropout = nn.Dropout(dropout)
