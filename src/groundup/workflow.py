@@ -98,12 +98,17 @@ class Prepared:
 
     def batches(self, training: Training, bookmark: Bookmark) -> Iterator[Batch]:
         """The endless, seeded, resumable stream of training batches."""
-        from groundup.core.use import make
         from groundup.data.loading import batches
 
-        augment = [make(use, "augment", where="recipe.data.augment") for use in self.recipe.data.augment]
         seed, size = self.recipe.seed, training.batch_size
-        return batches(self.encoded["train"], size, seed=seed, bookmark=bookmark, augment=augment)
+        return batches(self.encoded["train"], size, seed=seed, bookmark=bookmark, augment=self.augmentation())
+
+    def augmentation(self) -> list[Any]:
+        """The steps that change train's samples, made as the recipe describes them."""
+        from groundup.core.use import make
+
+        uses, folder = self.recipe.data.augment, self.recipe.folder
+        return [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
 
     def once(self, split: str, batch_size: int) -> Iterator[Batch]:
         """Each sample of a split once, in order, never augmented."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from typing import Any
 
@@ -20,7 +21,12 @@ from groundup.core.preprocessing import Preprocessing
 from groundup.core.use import Use, make
 from groundup.data.prepare import Standardize
 from groundup.data.samples import Rows, Windows
-from groundup.data.samples.targets import TargetScale, from_scale, learn_scale, to_scale
+from groundup.data.samples.targets import TargetScale, finish_scale, from_scale, partial_scale, to_scale
+
+
+def learn_scale(values: np.ndarray[Any, Any], scale: TargetScale, where: str) -> dict[str, Any]:
+    return finish_scale(partial_scale(values, scale), scale, where)
+
 
 SCALES = typing.get_args(TargetScale)
 
@@ -90,6 +96,37 @@ def test_rows_and_windows_answer_in_the_users_units(scale: TargetScale) -> None:
             recalled.decode(targets["targets"][:, :1].expand(-1, samples.sizes()["out_features"])),
             samples.decode(targets["targets"][:, :1].expand(-1, samples.sizes()["out_features"])),
         )
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_samples_learn_from_pieces(scale: TargetScale) -> None:
+    draw = np.random.default_rng(2)
+    times = pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 2, 15), "1h", eager=True)
+    data = table(
+        x=draw.normal(size=40),
+        y=draw.lognormal(size=40),
+        c=draw.choice(["a", "b"], 40),
+        n=draw.integers(0, 3, 40),
+        time=times,
+    )
+    shards = [data.take(cut) for cut in np.split(np.arange(40), [7, 20])]
+    builders: list[Any] = [
+        Rows("y", inputs=["x"], target_scale=scale), Windows("y", 3, 2, inputs=["x", "y"], target_scale=scale),
+        Rows("c", inputs=["x"]), Rows("n", inputs=["x"]), Rows("n", inputs=["x"], task="regress", target_scale=scale),
+    ]  # fmt: skip
+    for builder in builders:
+        whole = builder.fit(data)
+        merged = builder.finish(functools.reduce(builder.merge, [builder.partial(shard) for shard in shards]))
+        assert merged.task == whole.task
+        np.testing.assert_equal(_rounded(merged.learned), _rounded(whole.learned))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def test_an_answer_beyond_the_limit_of_a_power_is_held() -> None:

@@ -52,6 +52,7 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "split": ("seed",),
     "prepare": ("exclude", "learned", "target"),
     "samples": ("learned",),
+    "augment": ("folder",),
     "tokenizer": ("learned",),
     "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon"),
     **dict.fromkeys(("layers", "layer", "with"), _SHAPES),

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from torch import Tensor
 
+from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, nearest
 from groundup.core.preprocessing import as_tensor
@@ -20,7 +21,9 @@ from groundup.data.samples.targets import (
     decode_output,
     decode_target,
     encode_target,
-    learn_target,
+    finish_target,
+    merge_targets,
+    partial_target,
     present_output,
     target_sizes,
 )
@@ -88,11 +91,24 @@ class Rows:
 
     def fit(self, train: Dataset) -> Self:
         """Settle inputs and task, learn the classes or the target's scale. Raises DataError as its parts do."""
-        target = learn_target(train, self.target, self.task, "Rows", self.target_scale)
-        inputs = choose_inputs(train, self.inputs, exclude=(self.target,), by="Rows")
-        kinds = {name: train.kinds[name] for name in train.columns if name != self.target}
-        learned = {"rows": len(train), "inputs": inputs, "target": target, "kinds": kinds}
-        return dataclasses.replace(self, task=target["task"], learned=learned)
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """What these rows tell of the target, and which columns they have."""
+        target = partial_target(shard, self.target, "Rows", self.target_scale)
+        inputs = choose_inputs(shard, self.inputs, exclude=(self.target,), by="Rows") if len(shard) else []
+        kinds = {name: shard.kinds[name] for name in shard.columns if name != self.target}
+        return {"rows": len(shard), "inputs": inputs, "target": target, "kinds": kinds}
+
+    def merge(self, one: State, other: State) -> State:
+        """What both tell of the target."""
+        target = merge_targets(one["target"], other["target"])
+        return {**(one if one["rows"] else other), "rows": one["rows"] + other["rows"], "target": target}
+
+    def finish(self, state: State) -> Self:
+        """The same builder with inputs, task, and classes or scale."""
+        target = finish_target(state["target"], self.target, self.task, "Rows", self.target_scale)
+        return dataclasses.replace(self, task=target["task"], learned={**state, "target": target})
 
     def sizes(self) -> dict[str, Any]:
         """``in_features``, ``input_shape``, ``out_features``, and ``num_classes`` where there are classes."""

@@ -12,15 +12,25 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, RecipeError
 from groundup.core.preprocessing import step_name
+from groundup.core.statistics import Moments, Quantiles
 from groundup.core.use import Use, make
-from groundup.data.prepare.columns import numbers, present_numbers
-from groundup.data.prepare.scaling import moments
+from groundup.data.prepare.columns import known_numbers, merged, need_some, numbers, pieces
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.rows import choose_inputs, input_numbers, required_columns
-from groundup.data.samples.targets import TargetScale, absent, from_scale, learn_scale, refuse_changed, to_scale
+from groundup.data.samples.targets import (
+    TargetScale,
+    absent,
+    finish_scale,
+    from_scale,
+    merge_scales,
+    partial_scale,
+    refuse_changed,
+    to_scale,
+)
 
 Values = npt.NDArray[np.float64]
 Step = Callable[..., Values]
@@ -153,29 +163,50 @@ class Windows:
                 raise ValueError(f"steps[{i}]: {step_name(step)}: {error}") from error
 
     def fit(self, train: Dataset) -> Self:
-        """Learn each input's and the target's mean and deviation, and the usual step of time."""
-        train.need(self.target, by="Windows.target")
-        refuse_changed(train, self.target, "Windows")
-        if train.kinds[self.target] != "number":
+        """Learn each input's mean and deviation, the target's scale, and the usual step of time."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """Moments of the inputs, how the target lies, and the steps of time between these rows."""
+        shard.need(self.target, by="Windows.target")
+        refuse_changed(shard, self.target, "Windows")
+        if shard.kinds[self.target] != "number":
             raise DataError(
-                f"Windows.target: column {self.target!r} is of kind {train.kinds[self.target]}; forecasts are numbers."
+                f"Windows.target: column {self.target!r} is of kind {shard.kinds[self.target]}; forecasts are numbers."
             )
-        inputs = self._choose(train)
-        means, deviations = [], []
-        for name in inputs:
-            values = present_numbers(train, name, "Windows")
-            mean, deviation = moments(values) if train.kinds[name] == "number" else (0.0, 1.0)
-            means.append(mean)
-            deviations.append(deviation or 1.0)
-        known = present_numbers(train, self.target, "Windows.target")
+        return {
+            **pieces(shard, self._choose(shard), lambda name: Moments.of(known_numbers(shard, name, "Windows")).state),
+            "target": partial_scale(known_numbers(shard, self.target, "Windows.target"), self.target_scale),
+            "apart": Quantiles.of(_apart(shard)).state,
+            "kinds": dict(shard.kinds),
+        }
+
+    def merge(self, one: State, other: State) -> State:
+        """What both tell together."""
+        both = merged(one, other, lambda a, b: Moments.from_state(a).merge(Moments.from_state(b)).state)
+        apart = Quantiles.from_state(one["apart"]).merge(Quantiles.from_state(other["apart"]))
+        target = merge_scales(one["target"], other["target"])
+        return {**both, "target": target, "apart": apart.state, "kinds": one["kinds"]}
+
+    def finish(self, state: State) -> Self:
+        """The same builder with what was learned. Raises DataError for a column without a value."""
+        means, deviations, rows = [], [], state["rows"]
+        for name, column in state["columns"].items():
+            seen = Moments.from_state(column)
+            need_some(seen.count, rows, name, "Windows")
+            number = state["kinds"][name] == "number"
+            means.append(seen.mean if number else 0.0)
+            deviations.append((seen.deviation if number else 1.0) or 1.0)
+        need_some(Moments.from_state(state["target"]["moments"]).count, rows, self.target, "Windows.target")
+        apart = Quantiles.from_state(state["apart"])
         learned = {
-            "rows": len(train),
-            "inputs": inputs,
+            "rows": rows,
+            "inputs": list(state["columns"]),
             "means": means,
             "deviations": deviations,
-            "target": learn_scale(known, self.target_scale, f"Windows.target: column {self.target!r}"),
-            "step_s": _usual_step(train),
-            "kinds": dict(train.kinds),
+            "target": finish_scale(state["target"], self.target_scale, f"Windows.target: column {self.target!r}"),
+            "step_s": float(apart.at(0.5)[0]) if apart.count else None,
+            "kinds": state["kinds"],
         }
         return dataclasses.replace(self, learned=learned)
 
@@ -324,10 +355,10 @@ def _seconds(dataset: Dataset) -> Values | None:
     return seconds
 
 
-def _usual_step(train: Dataset) -> float | None:
-    """The median time between two rows that follow each other, in seconds."""
-    seconds = _seconds(train)
-    return None if seconds is None or len(seconds) < 2 else float(np.median(np.diff(np.sort(seconds))))
+def _apart(shard: Dataset) -> Values:
+    """The times between two rows that follow each other, in seconds; none without a time column."""
+    seconds = _seconds(shard)
+    return np.empty(0) if seconds is None else np.diff(np.sort(seconds))
 
 
 def _in_time(dataset: Dataset, step_s: float | None) -> tuple[Dataset, npt.NDArray[np.bool_]]:
