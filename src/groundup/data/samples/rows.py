@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,10 +14,12 @@ from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, nearest
 from groundup.core.preprocessing import as_tensor
+from groundup.data.augmentation.drawing import augmented, need_method
 from groundup.data.prepare.columns import numbers, said
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.targets import (
     TargetScale,
+    class_names,
     decode_output,
     decode_target,
     encode_target,
@@ -41,6 +43,7 @@ class EncodedRows:
     rows: np.ndarray[Any, Any]
     samples: Rows
     notes: tuple[str, ...] = ()
+    found: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -48,11 +51,47 @@ class EncodedRows:
     def batch(
         self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """``{"inputs": [B, F]}`` and ``{"targets": ...}``, empty where there are none."""
-        if augment:
-            raise DataError("Rows: there is no augmentation for rows of a table; leave augment out of the recipe.")
-        targets = {} if self.targets is None else {"targets": as_tensor(self.targets[positions])}
-        return {"inputs": as_tensor(self.inputs[positions])}, targets
+        """``{"inputs": [B, F]}`` and ``{"targets": ...}``, empty where there are none.
+
+        Steps of ``augment`` that have ``change_row`` act in turn, those that mix come last; a mixed class is
+        probabilities float32 [B, classes].
+        """
+        if not augment:
+            inputs, targets = self._changed(positions, (), [])
+        else:
+            classes = len(self.classes) or None
+            inputs, targets = augmented(self._changed, augment, self.rows, positions, (seed, epoch), classes)
+        return {"inputs": inputs}, {} if targets is None else {"targets": targets}
+
+    def _changed(
+        self, positions: np.ndarray[Any, Any], steps: Sequence[Any], generators: Sequence[np.random.Generator]
+    ) -> tuple[Tensor, Tensor | None]:
+        need_method(steps, "change_row", "(rng, inputs, position, table)")
+        inputs = self.inputs[positions]
+        for i, rng in enumerate(generators if steps else ()):
+            for step in steps:
+                inputs[i] = step.change_row(rng, inputs[i], int(positions[i]), self)
+        return as_tensor(inputs), None if self.targets is None else as_tensor(self.targets[positions])
+
+    @property
+    def numbers(self) -> np.ndarray[Any, Any]:
+        """Which inputs [F] are numbers; the others are yes and no."""
+        assert self.samples.learned is not None
+        kinds = self.samples.learned["kinds"]
+        return np.array([kinds.get(name) == "number" for name in self.samples.learned["inputs"]])
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes as strings; none where a value is predicted."""
+        assert self.samples.learned is not None
+        learned = self.samples.learned["target"]
+        return class_names(learned) if learned["task"] == "classify" else []
+
+    def kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gives, made once: neighbours of rows, say."""
+        if key not in self.found:
+            self.found[key] = make()
+        return self.found[key]
 
     def arrays(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Inputs [N, F] as the model sees them, and targets [N]: class numbers, or values in the user's units."""

@@ -18,6 +18,8 @@ from groundup.core.errors import DataError, RecipeError
 from groundup.core.preprocessing import step_name
 from groundup.core.statistics import Moments, Quantiles
 from groundup.core.use import Use, make
+from groundup.data.augmentation.drawing import augmented, need_method
+from groundup.data.augmentation.series import Window
 from groundup.data.prepare.columns import known_numbers, merged, need_some, numbers, pieces
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.rows import choose_inputs, input_numbers, required_columns
@@ -72,14 +74,34 @@ class EncodedWindows:
     def batch(
         self, positions: npt.NDArray[Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """``{"inputs": [B, T, F]}`` and ``{"targets": [B, H]}``, float32 and scaled."""
-        if augment:
-            raise DataError("Windows: there is no augmentation for windows; leave augment out of the recipe.")
-        inputs = {"inputs": torch.from_numpy(self._inputs(positions))}
-        if self.target is None:
-            return inputs, {}
-        targets = to_scale(self._future(positions), self.samples.need()["target"])
-        return inputs, {"targets": torch.from_numpy(targets.astype(np.float32))}
+        """``{"inputs": [B, T, F]}`` and ``{"targets": [B, H]}``, float32 and scaled.
+
+        Steps of ``augment`` that have ``change_window`` act in turn on standardised windows, those that mix come last.
+        """
+        if not augment:
+            inputs, targets = self._changed(positions, (), [])
+        else:
+            inputs, targets = augmented(self._changed, augment, self.rows, positions, (seed, epoch), None)
+        return {"inputs": inputs}, {} if targets is None else {"targets": targets}
+
+    def _changed(
+        self, positions: npt.NDArray[Any], steps: Sequence[Any], generators: Sequence[np.random.Generator]
+    ) -> tuple[Tensor, Tensor | None]:
+        need_method(steps, "change_window", "(rng, window)")
+        learned = self.samples.need()
+        inputs = self._inputs(positions)
+        targets = None if self.target is None else to_scale(self._future(positions), learned["target"])
+        numbers = np.array([learned["kinds"][name] == "number" for name in learned["inputs"]])
+        at = self.samples.sizes()["target_input"]
+        for i, rng in enumerate(generators if steps else ()):
+            future = np.zeros(0) if targets is None else targets[i]
+            window = Window(inputs[i].astype(np.float64), future, numbers, at)
+            for step in steps:
+                window = step.change_window(rng, window)
+            inputs[i] = window.inputs
+            if targets is not None:
+                targets[i] = window.targets
+        return torch.from_numpy(inputs), None if targets is None else torch.from_numpy(targets.astype(np.float32))
 
     def arrays(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Inputs [N, T, F] as the model sees them, and targets [N, H] in the user's units."""
@@ -216,11 +238,17 @@ class Windows:
         return choose_inputs(train, train.of_kind("number", "boolean"), (), "Windows")
 
     def sizes(self) -> dict[str, Any]:
-        """``input_shape`` (T, F), ``in_features``, ``length``, ``horizon``, ``out_features`` (the horizon)."""
-        count = len(self.need()["inputs"])
+        """``input_shape`` (T, F), ``in_features``, ``length``, ``horizon``, ``out_features`` (the horizon).
+
+        ``target_input`` is the place among the inputs of the target's own past, None where it is not there or the
+        target is on another scale.
+        """
+        inputs = self.need()["inputs"]
+        same = self.target in inputs and self.target_scale == "z_score"
         return {
-            "input_shape": (self.length, count), "in_features": count, "length": self.length, "horizon": self.horizon,
-            "out_features": self.horizon,
+            "input_shape": (self.length, len(inputs)), "in_features": len(inputs), "length": self.length,
+            "horizon": self.horizon, "out_features": self.horizon,
+            "target_input": inputs.index(self.target) if same else None,
         }  # fmt: skip
 
     def encode(self, dataset: Dataset) -> EncodedWindows:
