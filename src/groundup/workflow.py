@@ -211,9 +211,9 @@ def evaluate(run: str | Path) -> Report:
     """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
     from groundup.evaluation import over_runs
 
-    seeds = _seed_folders(Path(run))
-    if seeds:
-        return over_runs([evaluate(seed) for seed in seeds])
+    parts = _parts_of(Path(run))
+    if parts:
+        return over_runs([evaluate(part) for part in parts], _overlap(parts))
     trained = _reopen(run)
     terminal.stage("evaluate", f"on {trained.prepared.held_out}")
     return _evaluate(trained)
@@ -280,6 +280,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     fingerprint = dataset.fingerprint()
     terminal.stage("split", _short(data.split))
     splits: Splits = make(data.split, "split", where="recipe.data.split", seed=recipe.seed)(dataset)
+    source = _without_gone(source, dataset, splits)
     splits = splits.map(lambda part: part.booked(f"split {_short(data.split)}", len(dataset)))
     with terminal.busy("looking for rows that stand in two splits"):
         leaks = _leaks(splits, source)
@@ -314,6 +315,14 @@ def _steps(data: DataRecipe) -> list[Any]:
         supplied = {"exclude": protected, "target": target} if protected else {"exclude": protected}
         made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", **supplied))
     return made
+
+
+def _without_gone(source: Dataset, dataset: Dataset, splits: Splits) -> Dataset:
+    """What was read without columns that the split took away: one that names the part makes no row another."""
+    gone = [name for name in dataset.columns if name not in splits.train.columns and name in source.columns]
+    return dataclasses.replace(
+        source, frame=source.frame.drop(gone), kinds={n: kind for n, kind in source.kinds.items() if n not in gone}
+    )
 
 
 def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
@@ -457,8 +466,8 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 def _train(recipe: Recipe, out: Path | None) -> Trained:
     from groundup.core.run import Run, refuse_existing
 
-    if recipe.evaluation.seeds > 1:
-        return _train_seeds(recipe, out)
+    if recipe.runs():
+        return _train_several(recipe, out)
     refuse_existing(out)
     terminal.begin(recipe.name, [f"recipe {recipe.digest()[:12]}, seed {recipe.seed}"])
     prepared = prepare(recipe)
@@ -733,30 +742,31 @@ def _measure(trained: Trained) -> Outcome:
         return evaluation.measure(trained.model, batches, prepared.samples, prepared.encoded[prepared.held_out])
 
 
-def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
-    """The same recipe once for each seed (split, initialisation and order), and the figures over all of them.
+def _train_several(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
+    """The same recipe once for each seed (split, initialisation and order) or fold, and the figures over all of them.
 
-    With a ``parent`` that was stopped, seeds that have their report stay as they are.
+    With a ``parent`` that was stopped, parts that have their report stay as they are.
     """
     from groundup.core.report import Report
     from groundup.core.run import Run
     from groundup.evaluation import over_runs
 
     parent = parent or Run.create(recipe, out)
-    reports: list[Report] = []
-    for seed in range(recipe.seed, recipe.seed + recipe.evaluation.seeds):
-        folder = parent.folder / f"seed-{seed}"
+    folders: list[Path] = []
+    for name, one in recipe.runs():
+        folder = parent.folder / name
         if not (folder / "report.json").is_file():
-            one = dataclasses.replace(recipe, seed=seed, evaluation=dataclasses.replace(recipe.evaluation, seeds=1))
-            with terminal.quiet() if reports else contextlib.nullcontext():
+            with terminal.quiet() if folders else contextlib.nullcontext():
                 _train_or_resume(one, folder)
-        reports.append(Report.from_dict(Run.open(folder).read_json("report.json")))
-        terminal.say(f"  seed {seed}: done")
-    report = over_runs(reports)
-    terminal.stage("all seeds", f"means over {len(reports)} seeds, with 95% intervals")
+        folders.append(folder)
+        terminal.say(f"  {name.replace('-', ' ')}: done")
+    reports = [Report.from_dict(Run.open(folder).read_json("report.json")) for folder in folders]
+    report = over_runs(reports, _overlap(folders))
+    what = folders[0].name.partition("-")[0]
+    terminal.stage(f"all {what}s", f"means over {len(reports)} {what}s, with 95% intervals")
     terminal.metrics(report.split, {"model": report.metrics, **report.baselines})
     parent.write_json("report.json", report.to_dict())
-    first = Run.open(parent.folder / f"seed-{recipe.seed}")
+    first = Run.open(folders[0])
     parent.write_json(
         "chosen.json", {"checkpoint": f"{first.folder.name}/{first.read_json('chosen.json')['checkpoint']}"}
     )
@@ -766,17 +776,22 @@ def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) ->
 
 
 def _train_or_resume(recipe: Recipe, folder: Path) -> None:
-    if any((folder / "checkpoints").glob("step-*")):
+    if any((folder / "checkpoints").glob("step-*")) or (recipe.runs() and (folder / "run.json").is_file()):
         _resume(folder)
         return
     shutil.rmtree(folder, ignore_errors=True)  # killed before its first checkpoint
     _train(recipe, folder)
 
 
-def _seed_folders(folder: Path) -> list[Path]:
-    """The runs of single seeds inside a run over several."""
-    found = [path for path in folder.glob("seed-*") if (path / "run.json").is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
+def _parts_of(folder: Path) -> list[Path]:
+    """The runs of single seeds or folds inside a run over several."""
+    found = [path for kind in ("seed", "fold") for path in folder.glob(f"{kind}-*") if (path / "run.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def _overlap(folders: list[Path]) -> float:
+    """Held-out rows for each row of train where the runs are folds, which share most of their training rows."""
+    return 1 / (len(folders) - 1) if folders[0].name.startswith("fold-") else 0.0
 
 
 # ---------------------------------------------------------------------------------------------- later verbs
@@ -788,8 +803,8 @@ def _resume(folder: Path) -> Trained:
     from groundup.core.run import Run
 
     run = Run.open(folder)
-    if run.recipe().evaluation.seeds > 1 and not run.checkpoints.is_dir():
-        return _train_seeds(run.recipe(), None, run)
+    if run.recipe().runs() and not run.checkpoints.is_dir():
+        return _train_several(run.recipe(), None, run)
     checkpoint, passed_over = run.newest()
     for line in passed_over:
         terminal.warn(f"passed over: {line}")

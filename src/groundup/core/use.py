@@ -22,6 +22,7 @@ from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
     "source": ("groundup.data.sources",),
+    **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources",)),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
     "prepare": ("groundup.data.prepare",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,56 @@ def grouped(dataset: Dataset, column: str, valid: float = 0.1, test: float = 0.1
         lacking[chosen] -= len(found[index])
         empty.discard(chosen)
     return _taken("grouped", dataset, part, valid, test)
+
+
+NAMES = {
+    "train": ("train", "training", "learn"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing", "holdout"),
+}
+"""What the parts are called where data come split already."""
+
+
+def given(
+    dataset: Dataset,
+    column: str = "split",
+    valid: float = 0.1,
+    names: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+) -> Splits:
+    """The parts as ``column`` names them, such as train, valid and test, in whatever case; the column itself goes.
+
+    ``names`` says what each part is called where it is not one of the usual ways (``{ train = ["a", "b"], test = ["c"]
+    }``). Where no row is of the valid part, the share ``valid`` of train's rows is drawn for it by chance. Raises
+    DataError for a missing or unknown name, and for a train part without rows.
+    """
+    values = complete(dataset, column, "given").cast(pl.String)
+    strange = sorted(set(names or ()) - set(PARTS))
+    if strange:
+        raise DataError(f"given.names: read {strange[0]!r}, expected {', '.join(PARTS)}.")
+    known = {name.lower(): number for number, part in enumerate(PARTS) for name in (names or NAMES).get(part, ())}
+    found = values.str.strip_chars().str.to_lowercase()
+    unknown = values.filter(~found.is_in(list(known))).unique(maintain_order=True).to_list()
+    if unknown:
+        raise DataError(
+            f"given: {column!r} holds {unknown[0]!r}, which names no part. Known are {', '.join(known)}; say others by "
+            f'names = {{ train = ["{unknown[0]}"], ... }}.'
+        )
+    part = found.replace_strict(known, return_dtype=pl.Int64).to_numpy().copy()
+    dataset = dataset.with_frame(dataset.frame.drop(column))
+    dataset = dataclasses.replace(dataset, kinds={n: kind for n, kind in dataset.kinds.items() if n != column})
+    train = np.flatnonzero(part == TRAIN)
+    if not (part == VALID).any():
+        _check_fractions("given", dataset, valid, 0.0)
+        num_valid, _ = _counts(len(train), valid, 0.0)
+        part[np.random.default_rng(seed).permutation(train)[:num_valid]] = VALID
+    if not (part == TRAIN).any():
+        raise DataError(f"given: no row of {column!r} is left to train on.")
+    pieces = [np.flatnonzero(part == number) for number in range(3)]
+    return Splits(*(dataset.take(piece, name) for piece, name in zip(pieces, _NAMED, strict=True)))
+
+
+_NAMED: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def _check_fractions(name: str, dataset: Dataset, valid: float, test: float, rows_are_cut: bool = False) -> None:
