@@ -1,0 +1,118 @@
+"""Missing values of a series, filled from its own known ones."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import CubicSpline, PchipInterpolator  # type: ignore[import-untyped]
+
+from groundup.data.series.ahead import declares, need
+
+Values = npt.NDArray[np.float64]
+
+
+@declares("always")
+def interpolate(
+    values: Values,
+    method: Literal["linear", "time", "nearest", "pchip", "spline"] = "linear",
+    limit: int | None = None,
+    edges: Literal["hold", "leave"] = "hold",
+    times: Values | None = None,
+) -> Values:
+    """Fill gaps between known values; a gap longer than ``limit`` steps is left whole.
+
+    ``linear`` draws a line over steps of equal length, ``time`` one over ``times``, ``nearest`` takes the closer value
+    (the earlier of two), ``pchip`` a curve that does not overshoot (Fritsch and Carlson, SIAM J. Numer. Anal. 17,
+    1980), ``spline`` a cubic one (not-a-knot); both run over ``times``. These [N, T], rising, are given where a table
+    has a time column; else steps are equally far apart. A gap at the series' end or beginning has one known side:
+    ``hold`` repeats its value, ``leave`` leaves it. It looks ahead: what fills a gap depends on the value behind it.
+    """
+    need(limit is None or limit >= 1, "interpolate.limit", limit, "at least 1")
+    before, after = known_neighbours(values)
+    steps = values.shape[1]
+    gap = after - before - 1
+    missing = np.isnan(values)
+    fillable = missing & ((gap <= limit) if limit is not None else True)
+    inside = (before >= 0) & (after < steps)
+    time = np.arange(steps)[None, :, None]
+    left = np.take_along_axis(values, np.maximum(before, 0), axis=1)
+    right = np.take_along_axis(values, np.minimum(after, steps - 1), axis=1)
+    if method == "nearest":
+        between = np.where(time - before <= after - time, left, right)
+    elif method == "time" and times is not None:
+        between = left + (right - left) * _share_of_time(times, before, after)
+    else:
+        between = left + (right - left) * ((time - before) / np.maximum(after - before, 1))
+    filled = np.where(fillable & inside, between, values)
+    if method in ("pchip", "spline"):
+        _fill_curves(values, filled, fillable & inside, method, times)
+    if edges == "hold":
+        filled = np.where(fillable & ~inside & (before >= 0), left, filled)
+        filled = np.where(fillable & ~inside & (before < 0) & (after < steps), right, filled)
+    return filled
+
+
+@declares("never")
+def forward_fill(values: Values, limit: int | None = None) -> Values:
+    """Repeat the last known value over a gap, at most ``limit`` times; what comes before the first stays missing."""
+    need(limit is None or limit >= 1, "forward_fill.limit", limit, "at least 1")
+    before, _ = known_neighbours(values)
+    reach = np.arange(values.shape[1])[None, :, None] - before
+    known = (before >= 0) & ((reach <= limit) if limit is not None else True)
+    return np.where(known, np.take_along_axis(values, np.maximum(before, 0), axis=1), values)
+
+
+@declares("always")
+def backward_fill(values: Values, limit: int | None = None) -> Values:
+    """Put the next known value into a gap, at most ``limit`` steps back; what comes after the last stays missing."""
+    need(limit is None or limit >= 1, "backward_fill.limit", limit, "at least 1")
+    return forward_fill(values[:, ::-1], limit)[:, ::-1]
+
+
+@declares("never")
+def fill_constant(values: Values, value: float = 0.0) -> Values:
+    """Put one value, in the column's own units, wherever one is missing."""
+    return np.where(np.isnan(values), value, values)
+
+
+def bridged(values: Values) -> Values:
+    """For filters that cannot stand gaps: lines over them, 0 where nothing is known.
+
+    A filter whose answer is taken at known steps alone stays causal over it, for a line ends at or before such a step.
+    """
+    return fill_constant(interpolate(values))
+
+
+def known_neighbours(values: Values) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """For each step the nearest known one at or before it (-1: none), and at or after it (T: none)."""
+    steps = values.shape[1]
+    time = np.broadcast_to(np.arange(steps)[None, :, None], values.shape)
+    missing = np.isnan(values)
+    before = np.maximum.accumulate(np.where(missing, -1, time), axis=1)
+    after = np.minimum.accumulate(np.where(missing, steps, time)[:, ::-1], axis=1)[:, ::-1]
+    return before, after
+
+
+def _share_of_time(times: Values, before: npt.NDArray[np.intp], after: npt.NDArray[np.intp]) -> Values:
+    """How far each step lies between its known neighbours, 0 to 1, by time."""
+    clock = np.broadcast_to(times[:, :, None], before.shape)
+    start = np.take_along_axis(clock, np.maximum(before, 0), axis=1)
+    end = np.take_along_axis(clock, np.minimum(after, before.shape[1] - 1), axis=1)
+    span = end - start
+    share: Values = (clock - start) / np.where(span > 0, span, 1.0)
+    return share
+
+
+def _fill_curves(
+    values: Values, filled: Values, where: npt.NDArray[np.bool_], method: str, times: Values | None
+) -> None:
+    """Overwrite the lines in ``filled`` by curves, series by series, where there are known values enough for one."""
+    steps = np.arange(values.shape[1])
+    for n, f in zip(*np.nonzero(where.any(axis=1)), strict=True):
+        time = steps if times is None else times[n]
+        series, gaps = values[n, :, f], where[n, :, f]
+        known = ~np.isnan(series)
+        curve: Any = PchipInterpolator if method == "pchip" else CubicSpline
+        filled[n, gaps, f] = curve(time[known], series[known])(time[gaps])
