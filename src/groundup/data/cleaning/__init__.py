@@ -3,8 +3,10 @@
 from groundup.data.cleaning.columns import drop_columns
 from groundup.data.cleaning.duplicates import drop_exact_duplicates, drop_near_duplicates
 from groundup.data.cleaning.text import drop_generated, drop_short, repair_text
+from groundup.data.prepare.each_series import EachSeries
 
 __all__ = [
+    "EachSeries",
     "drop_columns",
     "drop_exact_duplicates",
     "drop_generated",

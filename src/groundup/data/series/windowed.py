@@ -16,7 +16,7 @@ Values = npt.NDArray[np.float64]
 GAUSSIAN = 1.4826
 """Median absolute deviation times this is the standard deviation of a normal distribution."""
 
-MOST_AT_ONCE = 4_000_000
+MOST_AT_ONCE = 250_000
 """Neighbours of all steps that are looked at in one go; beyond it a long series is taken in blocks of time."""
 
 
