@@ -2,15 +2,19 @@
 
 from groundup.data.prepare.categories import OneHot, Ordinal
 from groundup.data.prepare.each_series import EachSeries
-from groundup.data.prepare.filling import DropMissing, Fill
+from groundup.data.prepare.filling import DropMissing, DropSparseColumns, Fill
+from groundup.data.prepare.imputing import FillIterative, FillNearest
 from groundup.data.prepare.outliers import ClipOutliers
 from groundup.data.prepare.scaling import LogScale, MinMax, Standardize
 
 __all__ = [
     "ClipOutliers",
     "DropMissing",
+    "DropSparseColumns",
     "EachSeries",
     "Fill",
+    "FillIterative",
+    "FillNearest",
     "LogScale",
     "MinMax",
     "OneHot",

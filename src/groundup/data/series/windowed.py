@@ -45,17 +45,16 @@ def gaussian_filter(values: Values, sigma: float, causal: bool = True) -> Values
     """
     need(sigma > 0, "gaussian_filter.sigma", sigma, "more than 0")
     reach = int(4 * sigma + 0.5)
-    away = np.arange(-reach, 1 if causal else reach + 1)
-    weights = np.exp(-0.5 * (away / sigma) ** 2)
-
-    def weighted(around: Values) -> Values:
-        known = ~np.isnan(around)
-        total = np.where(known, around, 0.0) @ weights
-        mean: Values = total / np.where(known.any(axis=-1), known @ weights, 1.0)
-        return mean
-
-    smooth = _over_neighbourhoods(values, len(weights), causal, "gaussian_filter", weighted)
-    return np.where(np.isnan(values), np.nan, smooth)
+    steps = values.shape[1]
+    missing = np.isnan(values)
+    known = np.where(missing, 0.0, values)
+    total, weight = np.zeros_like(values), np.zeros_like(values)
+    for away in range(max(-reach, 1 - steps), (0 if causal else min(reach, steps - 1)) + 1):
+        here, there = slice(max(0, -away), min(steps, steps - away)), slice(max(0, away), min(steps, steps + away))
+        share = np.exp(-0.5 * (away / sigma) ** 2)
+        total[:, here] += share * known[:, there]
+        weight[:, here] += share * ~missing[:, there]
+    return np.where(missing, np.nan, total / np.where(missing, 1.0, weight))
 
 
 @declares("unless causal")
@@ -167,10 +166,13 @@ def _end_of_fit(values: Values, width: int, degree: int) -> Values:
     """At each step the last point of the polynomial that fits the last ``width`` steps, or as many as there are."""
     smooth = np.empty_like(values)
     for count in range(1, min(width, values.shape[1] + 1)):
-        smooth[:, count - 1] = np.einsum("k,nkf->nf", _weights_of_end(count, degree), values[:, :count])
+        smooth[:, count - 1] = 0.0
+        for k, weight in enumerate(_weights_of_end(count, degree).tolist()):
+            smooth[:, count - 1] += weight * values[:, k]
     if width <= values.shape[1]:
-        around = np.lib.stride_tricks.sliding_window_view(values, width, axis=1)
-        smooth[:, width - 1 :] = np.einsum("k,ntfk->ntf", _weights_of_end(width, degree), around)
+        smooth[:, width - 1 :] = 0.0
+        for k, weight in enumerate(_weights_of_end(width, degree).tolist()):
+            smooth[:, width - 1 :] += weight * values[:, k : values.shape[1] - width + 1 + k]
     return smooth
 
 
