@@ -4,7 +4,8 @@ from groundup.data.prepare.categories import OneHot, Ordinal
 from groundup.data.prepare.each_series import EachSeries
 from groundup.data.prepare.filling import DropMissing, DropSparseColumns, Fill
 from groundup.data.prepare.imputing import FillIterative, FillNearest
-from groundup.data.prepare.outliers import ClipOutliers
+from groundup.data.prepare.outlier_rows import OutlierRows
+from groundup.data.prepare.outliers import ClipOutliers, Outliers
 from groundup.data.prepare.scaling import LogScale, MinMax, Standardize
 
 __all__ = [
@@ -19,5 +20,7 @@ __all__ = [
     "MinMax",
     "OneHot",
     "Ordinal",
+    "OutlierRows",
+    "Outliers",
     "Standardize",
 ]

@@ -111,10 +111,19 @@ def hampel(values: Values, width: int = 7, k: float = 3.0, causal: bool = True) 
     Stat. Assoc. 69, 1974; Pearson, IEEE Trans. Control Systems Technology 10, 2002.
     """
     need(k >= 0, "hampel.k", k, "at least 0")
-    median = _over_neighbourhoods(values, width, causal, "hampel", _median)
-    spread = GAUSSIAN * _over_neighbourhoods(values, width, causal, "hampel", _spread)
+    median = local_median(values, width, causal)
     with np.errstate(invalid="ignore"):
-        return np.where(np.abs(values - median) > k * spread, median, values)
+        return np.where(np.abs(values - median) > k * local_spread(values, width, causal), median, values)
+
+
+def local_median(values: Values, width: int, causal: bool) -> Values:
+    """Median of the known values of each step's neighbourhood, at missing steps too."""
+    return _over_neighbourhoods(values, width, causal, "hampel", _median)
+
+
+def local_spread(values: Values, width: int, causal: bool) -> Values:
+    """1.4826 MAD of each step's neighbourhood."""
+    return GAUSSIAN * _over_neighbourhoods(values, width, causal, "hampel", _spread)
 
 
 def _over_neighbourhoods(
