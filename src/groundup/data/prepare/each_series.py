@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from groundup.core.preprocessing import step_name
 from groundup.core.use import Use, make
 from groundup.data.prepare.columns import choose, numbers
 from groundup.data.prepare.groups import groups_of, refuse_equal_times
-from groundup.data.series.ahead import looks_ahead
+from groundup.data.series.ahead import looks_ahead, reach
 
 Values = npt.NDArray[np.float64]
 Step = Callable[..., Values]
@@ -55,6 +55,18 @@ class EachSeries:
                 raise ValueError(f"steps[{i}]: {step_name(step)}: {error}") from error
 
     @property
+    def halo(self) -> tuple[int, int] | None:
+        """How many rows before and behind decide what a row becomes; None where that is not limited, or not in order.
+
+        One long series without a key may be taken in stretches with so many rows around each.
+        """
+        reaches = [reach(step) for step in self.steps]
+        if self.time is not None or None in reaches:
+            return None
+        known = [one for one in reaches if one is not None]
+        return sum(one[0] for one in known), sum(one[1] for one in known)
+
+    @property
     def looks_ahead(self) -> bool | None:
         """Whether what becomes of a row may depend on rows behind it; None where a step does not say."""
         said = [looks_ahead(step) for step in self.steps]
@@ -76,9 +88,8 @@ class EachSeries:
             else:
                 after = groups.over(after, partial(_without_times, step), f"EachSeries: {step_name(step)}")
         changed = {name: pl.Series(name, after[:, i]).fill_nan(None) for i, name in enumerate(names)}
-        notes = [line for i, name in enumerate(names) if (line := _said(name, before[:, i], after[:, i]))]
-        count = f"{len(groups.starts)} series" if self.by else "one series"
-        return dataset.with_frame(dataset.frame.with_columns(**changed)).note(*(f"{line} ({count})" for line in notes))
+        notes = [line for i, name in enumerate(names) for line in _said(name, before[:, i], after[:, i])]
+        return dataset.with_frame(dataset.frame.with_columns(**changed)).note(*notes)
 
 
 def _with_times(step: Step, values: Values, times: Values | None) -> Values:
@@ -99,12 +110,12 @@ def _refuse_endless(dataset: Dataset, values: Values, names: Sequence[str]) -> N
         )
 
 
-def _said(name: str, before: Values, after: Values) -> str:
-    """What became of a column, for the ledger; empty where nothing did."""
+def _said(name: str, before: Values, after: Values) -> list[str]:
+    """What became of a column, for the ledger."""
     was, is_ = np.isnan(before), np.isnan(after)
-    filled, blanked = int((was & ~is_).sum()), int((~was & is_).sum())
-    changed = int((before != after)[~was & ~is_].sum())
-    told: list[Any] = [(changed, "values changed"), (filled, "gaps filled"), (blanked, "values blanked")]
-    parts = [f"{count} {what}" for count, what in told if count]
-    left = int(is_.sum())
-    return f"{name}: {', '.join(parts)}" + (f", {left} still missing" if left else "") if parts else ""
+    told = [
+        (int((before != after)[~was & ~is_].sum()), "values changed"),
+        (int((was & ~is_).sum()), "gaps filled"),
+        (int((~was & is_).sum()), "values blanked"),
+    ]
+    return [f"{name}: {count} {what}" for count, what in told if count]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from groundup.core.errors import RecipeError
@@ -13,14 +13,36 @@ Ahead = Literal["never", "always", "unless causal"]
 Step = TypeVar("Step", bound=Callable[..., Any])
 
 
-def declares(ahead: Ahead) -> Callable[[Step], Step]:
-    """Declare it for a function; ``unless causal`` means that its option ``causal`` decides."""
+Reach = Callable[[Mapping[str, Any]], tuple[int, int] | None]
+
+
+def declares(ahead: Ahead, reach: Reach | None = None) -> Callable[[Step], Step]:
+    """Declare it for a function; ``unless causal`` means that its option ``causal`` decides.
+
+    ``reach``, called with the function's options, tells how many steps before and behind decide an answer.
+    """
 
     def declare(step: Step) -> Step:
-        step.AHEAD = ahead  # type: ignore[attr-defined]
+        step.AHEAD, step.REACH = ahead, reach  # type: ignore[attr-defined]
         return step
 
     return declare
+
+
+def reach(step: Any) -> tuple[int, int] | None:
+    """How many steps before and behind decide what a step makes of one; None where that is not limited or not known."""
+    function = getattr(step, "func", step)
+    told: Reach | None = getattr(function, "REACH", None)
+    if told is None:
+        return None
+    parameters = inspect.signature(function).parameters
+    options = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    return told({**options, **getattr(step, "keywords", {})})
+
+
+def within(width: int, causal: bool) -> tuple[int, int]:
+    """The reach of a filter that looks at ``width`` steps."""
+    return (width - 1, 0) if causal else (width // 2, width // 2)
 
 
 def looks_ahead(step: Any) -> bool | None:

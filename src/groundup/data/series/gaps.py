@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from groundup.data.series.ahead import declares, need
 Values = npt.NDArray[np.float64]
 
 
-@declares("always")
+@declares("always", lambda options: _near(options) if options["method"] not in ("pchip", "spline") else None)
 def interpolate(
     values: Values,
     method: Literal["linear", "time", "nearest", "pchip", "spline"] = "linear",
@@ -54,7 +55,7 @@ def interpolate(
     return filled
 
 
-@declares("never")
+@declares("never", lambda options: None if options["limit"] is None else (options["limit"], 0))
 def forward_fill(values: Values, limit: int | None = None) -> Values:
     """Repeat the last known value over a gap, at most ``limit`` times; what comes before the first stays missing."""
     need(limit is None or limit >= 1, "forward_fill.limit", limit, "at least 1")
@@ -64,14 +65,14 @@ def forward_fill(values: Values, limit: int | None = None) -> Values:
     return np.where(known, np.take_along_axis(values, np.maximum(before, 0), axis=1), values)
 
 
-@declares("always")
+@declares("always", lambda options: None if options["limit"] is None else (0, options["limit"]))
 def backward_fill(values: Values, limit: int | None = None) -> Values:
     """Put the next known value into a gap, at most ``limit`` steps back; what comes after the last stays missing."""
     need(limit is None or limit >= 1, "backward_fill.limit", limit, "at least 1")
     return forward_fill(values[:, ::-1], limit)[:, ::-1]
 
 
-@declares("never")
+@declares("never", lambda options: (0, 0))
 def fill_constant(values: Values, value: float = 0.0) -> Values:
     """Put one value, in the column's own units, wherever one is missing."""
     return np.where(np.isnan(values), value, values)
@@ -93,6 +94,11 @@ def known_neighbours(values: Values) -> tuple[npt.NDArray[np.intp], npt.NDArray[
     before = np.maximum.accumulate(np.where(missing, -1, time), axis=1)
     after = np.minimum.accumulate(np.where(missing, steps, time)[:, ::-1], axis=1)[:, ::-1]
     return before, after
+
+
+def _near(options: Mapping[str, Any]) -> tuple[int, int] | None:
+    """A gap that is filled has its known neighbours within ``limit`` steps; any other is seen to be longer."""
+    return None if options["limit"] is None else (options["limit"], options["limit"])
 
 
 def _share_of_time(times: Values, before: npt.NDArray[np.intp], after: npt.NDArray[np.intp]) -> Values:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import savgol_filter  # type: ignore[import-untyped]
 
-from groundup.data.series.ahead import declares, need
+from groundup.data.series.ahead import declares, need, within
 from groundup.data.series.gaps import bridged
 
 Values = npt.NDArray[np.float64]
@@ -20,7 +20,7 @@ MOST_AT_ONCE = 250_000
 """Neighbours of all steps that are looked at in one go; beyond it a long series is taken in blocks of time."""
 
 
-@declares("unless causal")
+@declares("unless causal", lambda options: within(options["width"], options["causal"]))
 def moving_average(values: Values, width: int, causal: bool = True) -> Values:
     """Mean of the values that are known among the last ``width`` steps (centred: around each step).
 
@@ -30,21 +30,23 @@ def moving_average(values: Values, width: int, causal: bool = True) -> Values:
     return np.where(np.isnan(values), np.nan, mean)
 
 
-@declares("unless causal")
+@declares("unless causal", lambda options: within(options["width"], options["causal"]))
 def median_filter(values: Values, width: int, causal: bool = True) -> Values:
     """Median of the values that are known among the last ``width`` steps (centred: around each step, ``width`` odd)."""
     median = _over_neighbourhoods(values, width, causal, "median_filter", _median)
     return np.where(np.isnan(values), np.nan, median)
 
 
-@declares("unless causal")
+@declares(
+    "unless causal", lambda options: (_reach(options["sigma"]), 0 if options["causal"] else _reach(options["sigma"]))
+)
 def gaussian_filter(values: Values, sigma: float, causal: bool = True) -> Values:
     """Mean of the known values around each step, weighted by exp(-d^2 / (2 sigma^2)), d steps away, up to 4 sigma.
 
     Causal: of the last steps alone, by the same weights. ``sigma`` is in steps.
     """
     need(sigma > 0, "gaussian_filter.sigma", sigma, "more than 0")
-    reach = int(4 * sigma + 0.5)
+    reach = _reach(sigma)
     steps = values.shape[1]
     missing = np.isnan(values)
     known = np.where(missing, 0.0, values)
@@ -75,7 +77,10 @@ def savitzky_golay(values: Values, width: int = 7, degree: int = 2, causal: bool
     return np.where(np.isnan(values), np.nan, smooth)
 
 
-@declares("unless causal")
+@declares(
+    "unless causal",
+    lambda options: None if options["noise"] is None else within(options["width"], options["causal"]),
+)
 def wiener(values: Values, width: int, noise: float | None = None, causal: bool = True) -> Values:
     """m + (v - noise) / v (x - m) where v > noise, else m: m and v are mean and variance of the ``width`` steps.
 
@@ -101,7 +106,7 @@ def wiener(values: Values, width: int, noise: float | None = None, causal: bool 
     return np.where(missing, np.nan, mean + share * (values - mean))
 
 
-@declares("unless causal")
+@declares("unless causal", lambda options: within(options["width"], options["causal"]))
 def hampel(values: Values, width: int = 7, k: float = 3.0, causal: bool = True) -> Values:
     """Replace a value by the median of its neighbourhood where |x - median| > k 1.4826 MAD.
 
@@ -124,6 +129,11 @@ def local_median(values: Values, width: int, causal: bool) -> Values:
 def local_spread(values: Values, width: int, causal: bool) -> Values:
     """1.4826 MAD of each step's neighbourhood."""
     return GAUSSIAN * _over_neighbourhoods(values, width, causal, "hampel", _spread)
+
+
+def _reach(sigma: float) -> int:
+    """Steps away at which a Gaussian's weight is taken for 0, as in SciPy."""
+    return int(4 * sigma + 0.5)
 
 
 def _over_neighbourhoods(
