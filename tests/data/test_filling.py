@@ -322,3 +322,15 @@ def test_rows_and_columns_go_by_their_share_of_gaps() -> None:
         DropSparseColumns(share=0.5).fit(table(a=[None, None, 1.0]))
     with pytest.raises(RecipeError, match=r"share: read 1\.5"):
         make(Use("DropSparseColumns", share=1.5), "prepare")
+
+
+def test_rows_go_before_the_split_too() -> None:
+    dataset = table(x=[1.0, None, 3.0, None], y=[1, 2, None, None])
+    after = apply(make(Use("drop_missing", columns=["x"]), "clean"), dataset, "drop_missing")
+    assert after.history[-1].removed == (("row 1", "missing value: x"), ("row 3", "missing value: x"))
+    both = apply(make(Use("drop_missing", share=0.5), "clean"), dataset, "drop_missing")
+    assert both.history[-1].removed == (("row 3", "missing values: 2 of 2"),)
+    with pytest.raises(RecipeError, match=r"drop_missing\.share"):
+        make(Use("drop_missing", share=1.0), "clean")(dataset)
+    with pytest.raises(DataError, match="'z'"):
+        make(Use("drop_missing", columns=["z"]), "clean")(dataset)
