@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from groundup.core.contract import contract
 from groundup.core.dataset import Dataset
@@ -65,8 +64,8 @@ def image_non_local_means(
 
     The weight is exp(-D / strength^2), D the mean of (difference)^2 over the ``patch`` x ``patch`` around both and over
     channels. ``strength`` is in levels 0 to 255, about that of the noise. Beyond the edge the image is mirrored.
-    Buades, Coll, Morel, CVPR 2005. OpenCV rounds weights, which moves a pixel by a few levels at most; without it an image of
-    256 x 256 takes seconds.
+    Buades, Coll, Morel, CVPR 2005. OpenCV rounds weights, which moves a pixel by a few levels at most; without it an
+    image of 256 x 256 takes seconds.
     """
     _need(strength > 0, "image_non_local_means.strength", strength, "more than 0")
     fits = patch >= 1 and patch % 2 == 1 and search > patch and search % 2 == 1
@@ -83,7 +82,7 @@ def median_of(pixels: Pixels, size: int) -> Pixels:
     opencv = _opencv()
     if opencv is not None and min(pixels.shape[:2]) > 1:
         return _as(pixels, opencv.medianBlur(np.ascontiguousarray(pixels), size))
-    return _as(pixels, ndimage.median_filter(pixels, size=(size, size, 1), mode="nearest"))
+    return _as(pixels, _ndimage().median_filter(pixels, size=(size, size, 1), mode="nearest"))
 
 
 def gaussian_of(pixels: Pixels, sigma: float) -> Pixels:
@@ -95,7 +94,7 @@ def gaussian_of(pixels: Pixels, sigma: float) -> Pixels:
             pixels.astype(np.float32), (width, width), sigma, borderType=opencv.BORDER_REFLECT_101
         )
     else:
-        smooth = ndimage.gaussian_filter(pixels.astype(np.float64), (sigma, sigma, 0), mode="mirror", truncate=4.0)
+        smooth = _ndimage().gaussian_filter(pixels.astype(np.float64), (sigma, sigma, 0), mode="mirror", truncate=4.0)
     return _as(pixels, np.rint(smooth))
 
 
@@ -137,7 +136,7 @@ def non_local_means_of(pixels: Pixels, strength: float, patch: int, search: int)
     for down in range(-reach, reach + 1):
         for right in range(-reach, reach + 1):
             other = _shifted(padded, reach + half, down, right, given.shape, half)
-            apart = ndimage.uniform_filter(((other - around) ** 2).mean(axis=2), size=patch)
+            apart = _ndimage().uniform_filter(((other - around) ** 2).mean(axis=2), size=patch)
             share = np.exp(-apart[half : half + height, half : half + width] / strength**2)
             total += share[..., None] * other[half : half + height, half : half + width]
             weight += share
@@ -158,6 +157,12 @@ def _shifted(padded: Values, reach: int, down: int, right: int, shape: tuple[int
 
 def _as(pixels: Pixels, found: npt.NDArray[Any]) -> Pixels:
     return found.clip(0, 255).astype(np.uint8).reshape(pixels.shape)
+
+
+def _ndimage() -> Any:
+    from scipy import ndimage  # type: ignore[import-untyped]  # 0.2 s to import
+
+    return ndimage
 
 
 def _opencv() -> Any:

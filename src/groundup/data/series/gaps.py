@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline, PchipInterpolator  # type: ignore[import-untyped]
 
 from groundup.data.series.ahead import declares, need
 
@@ -115,6 +114,8 @@ def _fill_curves(
     values: Values, filled: Values, where: npt.NDArray[np.bool_], method: str, times: Values | None
 ) -> None:
     """Overwrite the lines in ``filled`` by curves, series by series, where there are known values enough for one."""
+    from scipy.interpolate import CubicSpline, PchipInterpolator  # type: ignore[import-untyped]  # 0.4 s to import
+
     steps = np.arange(values.shape[1])
     for n, f in zip(*np.nonzero(where.any(axis=1)), strict=True):
         time = steps if times is None else times[n]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import butter, lfilter, sosfilt, sosfilt_zi, sosfiltfilt  # type: ignore[import-untyped]
 
 from groundup.data.series.ahead import declares, need
 from groundup.data.series.gaps import bridged
@@ -25,6 +24,8 @@ def exponential_filter(values: Values, alpha: float, causal: bool = True) -> Val
 
 
 def _exponential(values: Values, alpha: float) -> Values:
+    from scipy.signal import lfilter  # type: ignore[import-untyped]  # 0.7 s to import
+
     # The known values of each series, moved together, are filtered in one go and put back in their places.
     missing = np.isnan(values)
     order = np.argsort(missing, axis=1, kind="stable")
@@ -45,6 +46,8 @@ def butterworth(values: Values, cutoff: float, order: int = 2, causal: bool = Tr
     backward, without delay, |H|^4 in all. Gaps are bridged by lines and stay missing. Butterworth, Wireless Engineer
     7, 1930; second-order sections.
     """
+    from scipy.signal import butter, sosfilt, sosfilt_zi, sosfiltfilt  # 0.7 s to import
+
     need(0 < cutoff < 1, "butterworth.cutoff", cutoff, "more than 0 and less than 1, a share of half the sampling rate")
     need(order >= 1, "butterworth.order", order, "at least 1")
     sections = butter(order, cutoff, output="sos")

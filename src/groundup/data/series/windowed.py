@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import savgol_filter  # type: ignore[import-untyped]
 
 from groundup.data.series.ahead import declares, need, within
 from groundup.data.series.gaps import bridged
@@ -71,6 +70,8 @@ def savitzky_golay(values: Values, width: int = 7, degree: int = 2, causal: bool
     if causal:
         smooth = _end_of_fit(bridged(values), width, degree)
     else:
+        from scipy.signal import savgol_filter  # type: ignore[import-untyped]  # 0.7 s to import
+
         steps = values.shape[1]
         need(width <= steps, "savitzky_golay.width", width, f"at most the series' {steps} steps")
         smooth = savgol_filter(bridged(values), width, degree, axis=1, mode="interp")
