@@ -27,6 +27,7 @@ from measuring import FOLDER, arguments, save, show, versions
 from scipy.special import erfc
 
 from groundup.core.dataset import Dataset
+from groundup.core.errors import DataError
 from groundup.data.prepare.detectors import (
     ECOD,
     Detector,
@@ -195,7 +196,10 @@ def row_score(stream: Stream, detector: Detector, lags: int = 8) -> Values:
     frame = pl.DataFrame({f"lag {i}": rows[:, -1 - i] for i in range(lags)})
     dataset = Dataset.of(frame)
     train = dataclasses.replace(dataset.take(np.arange(stream.probation)), split="train")
-    fitted = OutlierRows(detector).fit(train)
+    try:
+        fitted = OutlierRows(detector).fit(train)
+    except DataError:  # nothing varies in the probationary period, so nothing is known
+        return np.zeros(len(dataset))
     return _against_past(fitted.scores(dataset), stream.probation)
 
 

@@ -18,7 +18,7 @@ from groundup.data.prepare.matrix import learn_scales, listed, standardised, unl
 
 Values = npt.NDArray[np.float64]
 
-ROWS_AT_ONCE = 512
+DISTANCES_AT_ONCE = 250_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,9 @@ class FillNearest:
         sample = unlisted(self.learned["sample"], len(columns))
         lacking = np.flatnonzero(np.isnan(matrix).any(axis=1))
         filled = matrix.copy()
-        for start in range(0, len(lacking), ROWS_AT_ONCE):
-            rows = lacking[start : start + ROWS_AT_ONCE]
+        at_once = max(1, DISTANCES_AT_ONCE // max(1, len(sample)))
+        for start in range(0, len(lacking), at_once):
+            rows = lacking[start : start + at_once]
             filled[rows] = self._from_neighbours(matrix[rows], sample)
         return _with_filled(self, dataset, columns, matrix, filled, f"{self.neighbours} nearest rows")
 
@@ -171,14 +172,22 @@ def gap_distances(rows: Values, others: Values) -> Values:
 
     Dixon, IEEE Trans. Systems, Man and Cybernetics 9, 1979.
     """
-    squares, shared = np.zeros((len(rows), len(others))), np.zeros((len(rows), len(others)), dtype=np.int32)
+    here, there = (~np.isnan(part) for part in (rows, others))
+    x, y = np.where(here, rows, 0.0), np.where(there, others, 0.0)
+    squares, apart = np.zeros((len(rows), len(others))), np.empty((len(rows), len(others)))
     # Column by column: a matrix product would add in an order that depends on how many rows there are.
     for f in range(rows.shape[1]):
-        apart = (rows[:, f, None] - others[None, :, f]) ** 2
-        known = ~np.isnan(apart)
-        np.add(squares, apart, out=squares, where=known)
-        shared += known
-    distances: Values = np.sqrt(squares * (rows.shape[1] / np.where(shared > 0, shared, np.nan)))
+        np.subtract(x[:, f, None], y[None, :, f], out=apart)
+        apart *= apart
+        if not there[:, f].all():
+            apart *= there[None, :, f]
+        if not here[:, f].all():
+            apart *= here[:, f, None]
+        squares += apart
+    shared = here.astype(np.float64) @ there.T.astype(np.float64)  # whole numbers, exact in any order
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squares *= np.where(shared > 0, rows.shape[1] / shared, np.nan)
+    distances: Values = np.sqrt(squares, out=squares)
     return distances
 
 
