@@ -373,6 +373,23 @@ def test_noise_goes(name: str) -> None:
     assert ((found - clean) ** 2).mean() < 0.5 * ((noisy - clean) ** 2).mean()
 
 
+@given(values=windows, seed=st.integers(0, 1000))
+@settings(max_examples=150, deadline=None)
+def test_pchip_of_all_series_at_once_equals_scipy_one_by_one(values: Values, seed: int) -> None:
+    steps = np.random.default_rng(seed).integers(1, 5, size=values.shape[:2])
+    times = 1.7e9 + np.cumsum(steps, axis=1).astype(np.float64)
+    found = series.interpolate(values, method="pchip", edges="leave", times=times)
+    for n in range(values.shape[0]):
+        for f in range(values.shape[2]):
+            known = np.flatnonzero(~np.isnan(values[n, :, f]))
+            expected = values[n, :, f].copy()
+            if len(known) > 1:
+                curve = PchipInterpolator(times[n, known] - times[n, 0], values[n, known, f])
+                gaps = [t for t in range(known[0], known[-1]) if t not in known]
+                expected[gaps] = curve(times[n, gaps] - times[n, 0])
+            np.testing.assert_allclose(found[n, :, f], expected, rtol=1e-9, atol=1e-9)
+
+
 def test_interpolation_by_time() -> None:
     values = one([0.0, None, None, 9.0])
     times = np.array([[0.0, 1.0, 8.0, 9.0]])

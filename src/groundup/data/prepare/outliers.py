@@ -167,10 +167,12 @@ class Outliers:
         done = {"clip": "clipped", "blank": "blanked", "flag": "flagged", "drop": "found"}[self.action]
         if groups is None:
             low, high = entry["low"], entry["high"]
-            below, above = (values < low).fill_null(False), (values > high).fill_null(False)
+            below, above = values < low, values > high
             counts = [(int(below.sum()), f"below {low:.6g}"), (int(above.sum()), f"above {high:.6g}")]
             lines = [f"{name}: {count} values {where} {done}" for count, where in counts if count]
-            return below | above, values.clip(low, high), lines
+            if self.action == "clip":
+                return below, values.clip(low, high), lines
+            return (below | above).fill_null(False), values, lines
         column = values.fill_null(np.nan).to_numpy()[:, None]
         median = groups.over(column, lambda v, _: local_median(v, self.width, self.causal), "Outliers")[:, 0]
         spread = groups.over(column, lambda v, _: local_spread(v, self.width, self.causal), "Outliers")[:, 0]
