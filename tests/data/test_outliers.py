@@ -207,6 +207,9 @@ def test_ecod_equals_pyod_on_its_sample_and_its_formula_elsewhere() -> None:
     expected += [4.5445455642, 6.4960596211, 5.585999439, 7.5884799395]
     np.testing.assert_allclose(found[:8], expected, rtol=1e-9)
     assert found.sum() == pytest.approx(232.35534733480068, rel=1e-12)
+    even = np.array([[-2.0, 0], [-1, 1], [0, 3], [1, 1], [2, 9]])  # the first column is skewed to neither side
+    expected = [3.2188758248682006, 1.6502599069543553, 1.937941979406136, 1.6502599069543553, 3.2188758248682006]
+    np.testing.assert_allclose(detector.score(detector.learn(even, 0), even), expected, rtol=1e-12)
     new = np.array([[100.0, -5.0, 0.0, 0.0]])
     by_hand = 0.0
     for f in range(4):
