@@ -262,6 +262,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     from groundup.core.errors import DataError, RecipeError
     from groundup.core.preprocessing import Preprocessing
     from groundup.core.use import make
+    from groundup.data.causality import refuse_look_ahead
 
     recipe = _recipe(recipe, overrides)
     data = recipe.data
@@ -274,8 +275,12 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     if data.clean:
         terminal.stage("clean", "every removal goes into the ledger with its reason")
         for i, use in enumerate(data.clean):
+            where = f"recipe.data.clean[{i}]"
+            step = make(use, "clean", where=where)
             with terminal.busy(_short(use)):
-                dataset = apply(make(use, "clean", where=f"recipe.data.clean[{i}]"), dataset, _short(use))
+                if _in_time(data):
+                    refuse_look_ahead(step, where, dataset)
+                dataset = apply(step, dataset, _short(use))
         terminal.ledger(dataset.history)
     fingerprint = dataset.fingerprint()
     terminal.stage("split", _short(data.split))
@@ -305,16 +310,28 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
 def _steps(data: DataRecipe) -> list[Any]:
     """The steps of preparation, which leave the target alone whatever else they are told to leave."""
     from groundup.core.use import make
+    from groundup.data.causality import refuse_look_ahead
 
     target = data.samples.arguments.get("target")
     protected = [target] if isinstance(target, str) else []
     made = []
     for i, use in enumerate(data.prepare):
+        where = f"recipe.data.prepare[{i}]"
         if "exclude" in use.arguments:
             use = use.with_arguments(exclude=[*use.arguments["exclude"], *protected])
         supplied = {"exclude": protected, "target": target} if protected else {"exclude": protected}
-        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", **supplied))
+        made.append(make(use, "prepare", where=where, **supplied))
+        if _in_time(data):
+            refuse_look_ahead(made[-1], where)
     return made
+
+
+def _in_time(data: DataRecipe) -> bool:
+    """Whether the held-out rows are the later ones, so that no step may see what comes behind a row."""
+    from groundup.core.use import resolve
+
+    forecast = getattr(resolve(data.samples.target, "samples"), "task", None) == "forecast"
+    return forecast or "by_time" in (resolve(data.split.target, "split").__name__, data.split.arguments.get("way"))
 
 
 def _without_gone(source: Dataset, dataset: Dataset, splits: Splits) -> Dataset:

@@ -37,6 +37,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "activation": ("groundup.nn.activations",),
     "tokenizer": ("groundup.data.tokenization",),
     "steps": ("groundup.data.series",),
+    "detector": ("groundup.data.prepare.detectors",),
     "loss": ("groundup.nn.losses",),
     "objective": ("groundup.training.objectives",),
     "optimizer": ("groundup.optim",),
