@@ -300,7 +300,7 @@ def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
     Rows that are equal only because columns were dropped are different rows.
     """
     from groundup.core.dataset import ROW
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import find_leaks
 
     texts = splits.train.of_kind("text")
     if texts:
@@ -901,7 +901,7 @@ def _twins(texts: Mapping[str, list[str]]) -> list[int]:
     import polars as pl
 
     from groundup.core.dataset import Dataset, Splits
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import find_leaks
 
     def part(name: Split) -> Dataset:
         return dataclasses.replace(Dataset.of(pl.DataFrame({"text": texts[name]}), {"text": "text"}), split=name)

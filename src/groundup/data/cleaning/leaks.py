@@ -1,0 +1,138 @@
+"""Rows that stand in two splits, exactly or nearly: what makes a test score better than the model is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from groundup.core.dataset import ROW, Dataset, Splits
+from groundup.data.cleaning.digests import first_equal, row_digests
+from groundup.data.cleaning.duplicates import compared_columns
+from groundup.data.cleaning.minhash import Sets, in_company, signatures, similar_pairs
+from groundup.data.cleaning.shingles import shingles
+from groundup.data.cleaning.text import text_column
+
+Array = np.ndarray[Any, Any]
+
+
+class Leak(NamedTuple):
+    """A row of ``split`` that an earlier split (train, then valid) has too, or has nearly."""
+
+    split: str
+    name: str
+    like: str
+    """The row it is like, as ``"train: json/decoder.py"``."""
+    similarity: float
+    row: int
+    """The row's number in the column ``_row``."""
+
+
+TELLS_APART = 0.9
+
+
+Found = dict[int, tuple[float, int]]
+"""Position of a row among those of all splits -> (similarity, position of the earlier split's row that it is like)."""
+
+
+def find_leaks(splits: Splits, columns: str | Sequence[str] | None = None, similarity: float = 0.8) -> list[Leak]:
+    """Rows of valid and test that an earlier split has too; an empty list proves that there are none.
+
+    One column of text is compared by resemblance, as in ``drop_near_duplicates``, so that exact and near copies are
+    found; one of images by what they show, as in ``drop_near_images``. Several columns, or one of another kind, are
+    compared for equal values in all of them; ``None`` is every column but the ids and ``running_numbers``. One leak a
+    row: its most similar one.
+    """
+    parts = splits.parts()
+    names = [columns] if isinstance(columns, str) else columns
+    compared = compared_columns(splits.train, names, "find_leaks")
+    if columns is None:
+        numbers = running_numbers(splits)
+        compared = [name for name in compared if name not in numbers] or compared
+    part_of = np.concatenate([np.full(len(part), i) for i, part in enumerate(parts.values())])
+    kind = splits.train.kinds.get(compared[0]) if len(compared) == 1 else None
+    if kind == "text":
+        texts = [text or "" for part in parts.values() for text in text_column(part, compared[0], "find_leaks")]
+        found = _near_texts(texts, part_of, similarity)
+    else:
+        digests = [row_digests(part.frame.select(compared)) for part in parts.values()]
+        first = first_equal(np.concatenate(digests))
+        found = {int(i): (1.0, int(first[i])) for i in np.flatnonzero(part_of[first] != part_of)}
+    return _leaks(parts, part_of, found)
+
+
+def _leaks(parts: dict[str, Dataset], part_of: Array, found: Found) -> list[Leak]:
+    if not found:
+        return []
+    labels = list(parts)
+    names = [name for part in parts.values() for name in part.row_names()]
+    rows = np.concatenate([part.frame[ROW].to_numpy() for part in parts.values()])
+    return [
+        Leak(labels[part_of[i]], names[i], f"{labels[part_of[j]]}: {names[j]}", round(value, 4), int(rows[i]))
+        for i, (value, j) in sorted(found.items())
+    ]
+
+
+def running_numbers(splits: Splits) -> list[str]:
+    """Columns that only number the rows, so that a copy has another value there: they hide copies.
+
+    Whole numbers, or words without white space that each have a digit, no two rows alike. Where fewer than nine in
+    ten rows would differ without them they are what tells rows apart, and none is named.
+    """
+    frames = [part.frame.select(splits.train.columns) for part in splits.parts().values() if len(part)]
+    if len({tuple(frame.schema.items()) for frame in frames}) != 1:
+        return []
+    frame = pl.concat(frames)
+    kinds = splits.train.kinds
+    found = [name for name in frame.columns if kinds.get(name) != "id" and _numbers_rows(frame[name])]
+    left = [name for name in frame.columns if name not in found and kinds.get(name) != "id"]
+    if not found or not left:
+        return []
+    first = first_equal(row_digests(frame.select(left)))
+    return found if np.mean(first == np.arange(len(first))) >= TELLS_APART else []
+
+
+def _numbers_rows(column: pl.Series) -> bool:
+    if column.dtype == pl.String:
+        alike = column.str.contains(r"^\S*\d\S*$").all()  # null where nothing is there
+        return bool(alike) and column.null_count() == 0 and column.is_unique().all()
+    return column.dtype.is_integer() and column.null_count() == 0 and column.is_unique().all()
+
+
+def _near_texts(texts: Sequence[str], part_of: Array, similarity: float) -> Found:
+    """The most similar pair across splits for each text that has one."""
+    minhash, sequences = signatures(texts)
+    some = np.flatnonzero(sequences)
+    rows = some[in_company(minhash[some], similarity)]
+    sets = Sets.of(shingles([texts[i] for i in rows.tolist()]))
+    groups: dict[bytes, list[int]] = {}
+    for i, one in zip(rows.tolist(), sets.each(), strict=True):
+        groups.setdefault(hashlib.sha256(one.tobytes()).digest(), []).append(i)
+    found: Found = {}
+
+    def book(i: int, j: int, value: float) -> None:
+        if part_of[i] > part_of[j] and value > found.get(i, (0.0, 0))[0]:
+            found[i] = (value, j)
+
+    members = list(groups.values())
+    for group in members:
+        for i in group[1:]:
+            book(i, group[0], 1.0)  # positions run from train to test, so the first is of the earliest split
+    chosen = np.searchsorted(rows, [group[0] for group in members])
+    label = _labels([{int(part_of[i]) for i in group} for group in members])
+    resemblance = sets.numbered().resemblance
+    for i, j, value in similar_pairs(
+        minhash[rows[chosen]], similarity, lambda a, b: resemblance(chosen[a], chosen[b]), lambda: label
+    ):
+        for these, those in ((members[i], members[j]), (members[j], members[i])):
+            for k in these:
+                book(k, those[0], value)
+    return found
+
+
+def _labels(parts: list[set[int]]) -> Array:
+    """Equal for groups that lie in one and the same split alone: between such there is no leak."""
+    return np.array([min(one) if len(one) == 1 else 3 + i for i, one in enumerate(parts)], dtype=np.int64)
