@@ -37,7 +37,7 @@ def resemblance(one: np.ndarray, other: np.ndarray) -> float:
 
 def pairs_of(values: Sequence[str], similarity: float) -> dict[tuple[int, int], float]:
     """All pairs that are found when no two documents are of one group."""
-    sets = Sets.of(shingles(values)).numbered()
+    sets = Sets.of(shingles(values))
     minhash, _ = signatures(values)
     found = similar_pairs(minhash, similarity, sets.resemblance, lambda: np.arange(len(values)))
     return {(i, j): value for i, j, value in found}
@@ -58,7 +58,7 @@ def test_shingles_are_those_of_the_definition(values: list[str]) -> None:
     for i, j in itertools.combinations(range(len(values)), 2):
         union = len(plain[i] | plain[j])
         expected = len(plain[i] & plain[j]) / union if union else 0.0
-        assert Sets.of(fast).numbered().resemblance(np.array([i]), np.array([j]))[0] == expected
+        assert Sets.of(fast).resemblance(np.array([i]), np.array([j]))[0] == expected
 
 
 def test_shingles_do_not_depend_on_the_company(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ class drop_near_duplicates:
                 np.concatenate([e["hashes"] for e in evidence]),
                 np.concatenate([[0], np.cumsum(np.concatenate([e["lengths"] for e in evidence]))]),
             )
-            found = Alike(rows, minhash[rows], sets.numbered().resemblance, _keys(sets.each()), self.similarity)
+            found = Alike(rows, minhash[rows], sets.resemblance, _keys(sets.each()), self.similarity)
         gone = found.linked(sequences)
         return names.by_shard({i: f"near duplicate: {r:.2f} like {names[j]}" for i, (r, j) in gone.items()})
 
@@ -137,7 +137,7 @@ def near_duplicates(texts: Sequence[str], similarity: float = 0.8) -> dict[int, 
     minhash, sequences = signatures(texts)
     rows = _doubtful(minhash, sequences, similarity)
     sets = Sets.of(shingles([texts[i] for i in rows.tolist()]))
-    found = Alike(rows, minhash[rows], sets.numbered().resemblance, _keys(sets.each()), similarity)
+    found = Alike(rows, minhash[rows], sets.resemblance, _keys(sets.each()), similarity)
     return found.linked(sequences)
 
 

@@ -123,7 +123,7 @@ def _near_texts(texts: Sequence[str], part_of: Array, similarity: float) -> Foun
             book(i, group[0], 1.0)  # positions run from train to test, so the first is of the earliest split
     chosen = np.searchsorted(rows, [group[0] for group in members])
     label = _labels([{int(part_of[i]) for i in group} for group in members])
-    resemblance = sets.numbered().resemblance
+    resemblance = sets.resemblance
     for i, j, value in similar_pairs(
         minhash[rows[chosen]], similarity, lambda a, b: resemblance(chosen[a], chosen[b]), lambda: label
     ):

@@ -28,6 +28,9 @@ PAIRS_AT_ONCE = 500_000
 RUNS_AT_ONCE = 2_000_000
 """Runs of tokens that are looked at together, so that memory stays bounded."""
 
+Bands = list[tuple[Array, Array]]
+"""For each band the members of its buckets, and where each bucket begins."""
+
 Measure = Callable[[Array, Array], Array]
 """(positions [m], positions [m]) -> resemblance [m]."""
 
@@ -50,12 +53,8 @@ class Sets:
         borders = self.offsets.tolist()
         return (self.hashes[a:b] for a, b in itertools.pairwise(borders))
 
-    def numbered(self) -> Sets:
-        """The same sets with each hash replaced by its rank among all: a number that needs half of the bits."""
-        return Sets(np.unique(self.hashes, return_inverse=True)[1].astype(np.uint64), self.offsets)
-
     def resemblance(self, one: Array, other: Array) -> Array:
-        """|A & B| / |A | B| of pairs of documents, for sets that are ``numbered``."""
+        """|A & B| / |A | B| of pairs of documents."""
         sizes = np.diff(self.offsets)
         both = sizes[one] + sizes[other]
         shared = np.zeros(len(one), dtype=np.int64)
@@ -70,9 +69,11 @@ class Sets:
         starts, sizes = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         ends = np.cumsum(sizes)
         places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + sizes, sizes)
+        # A hash gives way to the number of its pair by as many bits as that needs: by 21 at most, where sets are small.
+        bits = np.uint64(max(1, (len(one) - 1).bit_length()))
         pair = np.repeat(np.tile(np.arange(len(one), dtype=np.uint64), 2), sizes)
-        keys = np.sort((pair << np.uint64(32)) | self.hashes[places])
-        twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
+        keys = np.sort((pair << (np.uint64(64) - bits)) | (self.hashes[places] >> bits))
+        twice = keys[1:][keys[1:] == keys[:-1]] >> (np.uint64(64) - bits)
         return np.bincount(twice.astype(np.int64), minlength=len(one))
 
 
@@ -139,7 +140,8 @@ def similar_pairs(
     A pair just at ``similarity`` is missed 1 in 10,000 times.
     """
     looked_at = np.empty(0, dtype=np.int64)
-    for pairs in itertools.chain(_stars(minhash, similarity), _others(minhash, similarity, groups)):
+    bands = list(buckets(minhash, similarity))
+    for pairs in itertools.chain(_stars(bands), _others(bands, groups)):
         label = groups()
         one, other = _apart(pairs)
         pairs = np.setdiff1d(pairs[label[one] != label[other]], looked_at, assume_unique=True)
@@ -154,23 +156,23 @@ def _apart(pairs: Array) -> tuple[Array, Array]:
     return pairs >> 32, pairs & 0xFFFFFFFF
 
 
-def _stars(minhash: Array, similarity: float) -> Iterator[Array]:
+def _stars(bands: Bands) -> Iterator[Array]:
     """The first member of each bucket with each other one, as first * 2^32 + other."""
     found = [np.empty(0, dtype=np.int64)]
-    for members, borders in buckets(minhash, similarity):
+    for members, borders in bands:
         first = np.repeat(members[borders[:-1]], np.diff(borders))
         found.append(np.unique((first << 32 | members)[first != members]))
     yield np.unique(np.concatenate(found))
 
 
-def _others(minhash: Array, similarity: float, groups: Callable[[], Array]) -> Iterator[Array]:
+def _others(bands: Bands, groups: Callable[[], Array]) -> Iterator[Array]:
     """The other pairs of each bucket whose members are not all of one group, some at a time."""
     found: list[Array] = []
     count = 0
-    for members, borders in buckets(minhash, similarity):
-        label = groups()
-        if not len(members):
+    for members, borders in bands:
+        if np.diff(borders).max(initial=0) < 3:
             continue
+        label = groups()
         of = label[members]
         mixed = np.minimum.reduceat(of, borders[:-1]) != np.maximum.reduceat(of, borders[:-1])
         for b in np.flatnonzero(mixed & (np.diff(borders) > 2)).tolist():

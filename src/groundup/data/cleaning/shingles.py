@@ -47,32 +47,21 @@ def _mixed(values: Array) -> Array:
 
 FACTOR = 0x9E3779B97F4A7C15
 INVERSE = pow(FACTOR, -1, 1 << 64)
-BYTE_VALUES = _mixed(np.arange(1, 257, dtype=np.uint64) * np.uint64(FACTOR))
-PLACE_VALUES = _mixed(np.arange(257, 513, dtype=np.uint64) * np.uint64(FACTOR))
-WHITE = [9, 10, 11, 12, 13, 32]
+PLACE_VALUES = _mixed(np.arange(1, 257, dtype=np.uint64) * np.uint64(FACTOR))
+WHITE = b"\t\n\v\f\r "
 
 
-def _tables() -> tuple[Array, Array]:
-    """What each byte of UTF-8 is to a tokenizer, and its value in a hash: 0 for white space."""
-    kind = np.full(256, BEGINS, dtype=np.uint8)
-    kind[WHITE] = APART
-    kind[[*range(48, 58), *range(65, 91), *range(97, 123), 95]] = INSIDE
-    kind[0x80:0xC0] = APART  # the rest of a longer character
-    values = BYTE_VALUES.copy()
-    values[WHITE] = 0
-    return kind, values
+def _table(inside: bytes, rest: bytes = b"") -> bytes:
+    """What each byte of UTF-8 is to a tokenizer; ``rest`` are those that only go on with a character."""
+    kinds = dict.fromkeys(range(256), BEGINS) | dict.fromkeys(WHITE + rest, APART) | dict.fromkeys(inside, INSIDE)
+    return bytes(kinds[byte] for byte in range(256))
 
 
-def _word_tables() -> tuple[Array, Array]:
-    """The same where only white space separates."""
-    kind = np.full(256, INSIDE, dtype=np.uint8)
-    kind[WHITE] = APART
-    values = BYTE_VALUES.copy()
-    values[WHITE] = 0
-    return kind, values
-
-
-TABLES, WORD_TABLES = _tables(), _word_tables()
+WORD = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+MARKS_APART = _table(WORD, bytes(range(0x80, 0xC0)))
+WORDS_ALONE = _table(bytes(byte for byte in range(256) if byte not in WHITE))
+VALUES = bytes(0 if byte in WHITE else byte for byte in range(256))
+"""A byte's value in a hash."""
 
 
 def shingles(texts: Sequence[str]) -> list[Array]:
@@ -84,8 +73,13 @@ def shingles(texts: Sequence[str]) -> list[Array]:
     found: list[Array] = []
     for runs in hashed_runs(texts):
         borders = runs.offsets.tolist()
-        found += [np.unique(runs.hashes[a:b]) for a, b in itertools.pairwise(borders)]
+        found += [_distinct(runs.hashes[a:b]) for a, b in itertools.pairwise(borders)]
     return found
+
+
+def _distinct(values: Array) -> Array:
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
 def hashed_runs(texts: Iterable[str], size: int = SIZE, words: bool = False) -> Iterator[Runs]:
@@ -93,9 +87,8 @@ def hashed_runs(texts: Iterable[str], size: int = SIZE, words: bool = False) -> 
 
     With ``words`` a token is whatever stands between white space.
     """
-    tables = WORD_TABLES if words else TABLES
     for portion in _portions(texts):
-        yield _runs(portion, size, tables)
+        yield _runs(portion, size, WORDS_ALONE if words else MARKS_APART)
 
 
 def _portions(texts: Iterable[str]) -> Iterator[list[bytes]]:
@@ -112,10 +105,10 @@ def _portions(texts: Iterable[str]) -> Iterator[list[bytes]]:
         yield portion
 
 
-def _runs(documents: list[bytes], size: int, tables: tuple[Array, Array]) -> Runs:
-    content = np.frombuffer(b"\n".join(documents) + b"\n", dtype=np.uint8)
+def _runs(documents: list[bytes], size: int, kinds: bytes) -> Runs:
+    content = b"\n".join(documents) + b"\n"
     ends = np.cumsum([len(document) + 1 for document in documents])
-    starts, tokens = _token_hashes(content, *tables)
+    starts, tokens = _token_hashes(content, kinds)
     borders = np.searchsorted(starts, np.concatenate([[0], ends]))
     first, counts = borders[:-1], np.diff(borders)
     padded = np.concatenate([tokens, np.zeros(size - 1, dtype=np.uint64)])
@@ -140,21 +133,22 @@ def _sequences(tokens: Array, first: Array, counts: Array) -> Array:
     return np.where(counts > 0, _mixed(found + counts.astype(np.uint64)), np.uint64(0))
 
 
-def _token_hashes(content: Array, kinds: Array, byte_values: Array) -> tuple[Array, Array]:
+def _token_hashes(content: bytes, kinds: bytes) -> tuple[Array, Array]:
     """Where each token begins, and its hash: the sum of byte values times powers of a factor by place, mixed."""
-    kind = kinds[content]
+    kind = np.frombuffer(content.translate(kinds), dtype=np.uint8)
     begins = kind == INSIDE
     begins[1:] &= kind[:-1] != INSIDE
     begins |= kind == BEGINS
     # A continuation byte after anything but its character cannot come from encoded text; it would only add to a hash.
     starts = np.flatnonzero(begins)
     borders = np.append(starts, len(content))
+    values = np.frombuffer(content.translate(VALUES), dtype=np.uint8)
     cuts = np.unique(np.searchsorted(starts, np.arange(0, len(content), 2 * BYTES_AT_ONCE)))
     found = []
     for a, b in itertools.pairwise([*cuts.tolist(), len(starts)]):
-        part = content[borders[a] : borders[b]]
+        part = values[borders[a] : borders[b]]
         powers, inverses = _powers(len(part) + 1)
-        sums = _sums(byte_values[part] * powers[: len(part)])
+        sums = _sums(part * powers[: len(part)])
         found.append(np.diff(sums[borders[a : b + 1] - borders[a]]) * inverses[starts[a:b] - borders[a]])
     return starts, _mixed(np.concatenate([*found, np.empty(0, dtype=np.uint64)]))
 
