@@ -2,6 +2,7 @@
 
 from groundup.data.cleaning.columns import drop_columns
 from groundup.data.cleaning.duplicates import drop_exact_duplicates, drop_near_duplicates
+from groundup.data.cleaning.pictures import drop_near_images
 from groundup.data.cleaning.text import drop_generated, drop_short, repair_text
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "drop_exact_duplicates",
     "drop_generated",
     "drop_near_duplicates",
+    "drop_near_images",
     "drop_short",
     "repair_text",
 ]

@@ -8,12 +8,9 @@ pair that is reported is one.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import functools
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,8 +18,9 @@ import numpy as np
 from groundup.core.contract import Contract, State
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
+from groundup.data.cleaning.clusters import Clusters, Links, Measure, Names, without
 from groundup.data.cleaning.digests import first_equal, row_digests
-from groundup.data.cleaning.minhash import Measure, Sets, in_company, rows_per_band, signatures, similar_pairs
+from groundup.data.cleaning.minhash import Sets, in_company, rows_per_band, signatures, similar_pairs
 from groundup.data.cleaning.shingles import shingles
 from groundup.data.cleaning.text import text_column
 
@@ -128,7 +126,7 @@ class drop_near_duplicates:
         return names.by_shard({i: f"near duplicate: {r:.2f} like {names[j]}" for i, (r, j) in gone.items()})
 
 
-def near_duplicates(texts: Sequence[str], similarity: float = 0.8) -> dict[int, tuple[float, int]]:
+def near_duplicates(texts: Sequence[str], similarity: float = 0.8) -> Links:
     """Position of each text that is like an earlier one -> (resemblance, the one it is like).
 
     As ``drop_near_duplicates`` finds them. What it is like is the first of its group, where it is like that one
@@ -161,23 +159,27 @@ class Alike:
     """Equal where the documents' sets are."""
     similarity: float
 
-    def linked(self, sequences: Array) -> dict[int, tuple[float, int]]:
+    def linked(self, sequences: Array) -> Links:
         """Position of each document that is linked to an earlier one -> (resemblance, position of what it is like).
 
         ``sequences`` are the hashes of all documents; where they are equal, only the first is among ``rows``.
         """
         clusters = Clusters(len(sequences))
-        links: dict[int, tuple[float, int]] = {}
         for i, j, value in self._pairs(clusters):
-            one, other = int(self.rows[i]), int(self.rows[j])
-            clusters.join(one, other)
-            links[one] = max(links.get(one, (0.0, other)), (value, other), key=lambda link: link[0])
-            links[other] = max(links.get(other, (0.0, one)), (value, one), key=lambda link: link[0])
+            clusters.join(int(self.rows[i]), int(self.rows[j]), value)
         first = _first_copies(sequences)
         for copy in np.flatnonzero(first != np.arange(len(first))).tolist():
-            clusters.join(copy, int(first[copy]))
-            links[copy] = (1.0, int(first[copy]))
-        return self._towards_the_kept(clusters, links, first)
+            clusters.join(copy, int(first[copy]), 1.0)
+        place = np.zeros(len(first), dtype=np.int64)
+        place[self.rows] = np.arange(len(self.rows))
+
+        def measure(one: Array, other: Array) -> Array:
+            values = np.ones(len(one))
+            unlike = first[one] != first[other]
+            values[unlike] = self.measure(place[first[one[unlike]]], place[first[other[unlike]]])
+            return values
+
+        return clusters.later_ones(measure, self.similarity)
 
     def _pairs(self, clusters: Clusters) -> Iterator[tuple[int, int, float]]:
         """Pairs of places that are alike; of equal sets each with their first, and that one alone with others."""
@@ -197,22 +199,6 @@ class Alike:
             lambda: np.array([clusters.find(i) for i in self.rows[chosen].tolist()], dtype=np.int64),
         ):
             yield alone[i], alone[j], value
-
-    def _towards_the_kept(
-        self, clusters: Clusters, links: dict[int, tuple[float, int]], first: Array
-    ) -> dict[int, tuple[float, int]]:
-        """For each one that goes: how it is like the one that stays, or where it is so only by others, its own link."""
-        going = np.array([i for i in sorted(links) if clusters.find(i) != i], dtype=np.int64)
-        kept = np.array([clusters.find(i) for i in going.tolist()], dtype=np.int64)
-        place = np.full(len(first), -1, dtype=np.int64)
-        place[self.rows] = np.arange(len(self.rows))
-        found = dict(zip(going.tolist(), (links[i] for i in going.tolist()), strict=True))
-        known = (place[first[going]] >= 0) & (place[kept] >= 0) & (first[going] != kept)
-        values = self.measure(place[first[going[known]]], place[kept[known]])
-        for i, j, value in zip(going[known].tolist(), kept[known].tolist(), values.tolist(), strict=True):
-            if value >= self.similarity:
-                found[i] = (value, j)
-        return found
 
 
 def _agreement(minhash: Array) -> Measure:
@@ -247,31 +233,6 @@ def _first_of(sequences: Array) -> Array:
     return np.flatnonzero((_first_copies(sequences) == np.arange(len(sequences))) & (sequences != 0))
 
 
-@dataclasses.dataclass(frozen=True)
-class Names:
-    """The names of rows in several shards, by their position in all of them."""
-
-    shards: list[list[str]]
-
-    @functools.cached_property
-    def starts(self) -> list[int]:
-        """Where each shard begins."""
-        return [0, *itertools.accumulate(map(len, self.shards))][:-1]
-
-    def __getitem__(self, position: int) -> str:
-        shard = bisect.bisect_right(self.starts, position) - 1
-        return self.shards[shard][position - self.starts[shard]]
-
-    def by_shard(self, reasons: Mapping[int, str]) -> list[dict[int, str]]:
-        """The same reasons, for each shard by the position in it."""
-        found: list[dict[int, str]] = [{} for _ in self.shards]
-        starts = self.starts
-        for position, reason in reasons.items():
-            shard = bisect.bisect_right(starts, position) - 1
-            found[shard][position - starts[shard]] = reason
-        return found
-
-
 def compared_columns(dataset: Dataset, columns: Sequence[str] | None, by: str) -> list[str]:
     """The columns that are compared: those given, or all but ids."""
     if columns is None:
@@ -282,32 +243,3 @@ def compared_columns(dataset: Dataset, columns: Sequence[str] | None, by: str) -
     if not names:
         raise DataError(f"{by}: {dataset.origin or 'the data'} has no column to compare but its ids.")
     return names
-
-
-def without(dataset: Dataset, reasons: dict[int, str]) -> Dataset:
-    """The dataset without these positions; each goes into the ledger with its reason."""
-    mask = np.ones(len(dataset), dtype=bool)
-    mask[list(reasons)] = False
-    return dataset.keep(mask, reasons)
-
-
-@dataclasses.dataclass
-class Clusters:
-    """Union-find whose root is the smallest member."""
-
-    size: int
-
-    def __post_init__(self) -> None:
-        self.parent = list(range(self.size))
-
-    def find(self, i: int) -> int:
-        """The smallest member of the cluster of ``i``."""
-        while self.parent[i] != i:
-            self.parent[i] = self.parent[self.parent[i]]
-            i = self.parent[i]
-        return i
-
-    def join(self, i: int, j: int) -> None:
-        """Make two clusters one."""
-        one, other = sorted((self.find(i), self.find(j)))
-        self.parent[other] = one

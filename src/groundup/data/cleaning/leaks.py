@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from groundup.core.dataset import ROW, Dataset, Splits
 from groundup.data.cleaning.digests import first_equal, row_digests
 from groundup.data.cleaning.duplicates import compared_columns
 from groundup.data.cleaning.minhash import Sets, in_company, signatures, similar_pairs
+from groundup.data.cleaning.pictures import Looks, equal_looks, image_pairs, looks
 from groundup.data.cleaning.shingles import shingles
 from groundup.data.cleaning.text import text_column
 
@@ -57,6 +58,8 @@ def find_leaks(splits: Splits, columns: str | Sequence[str] | None = None, simil
     if kind == "text":
         texts = [text or "" for part in parts.values() for text in text_column(part, compared[0], "find_leaks")]
         found = _near_texts(texts, part_of, similarity)
+    elif kind == "image":
+        found = _near_images(list(parts.values()), compared[0], part_of)
     else:
         digests = [row_digests(part.frame.select(compared)) for part in parts.values()]
         first = first_equal(np.concatenate(digests))
@@ -108,31 +111,44 @@ def _near_texts(texts: Sequence[str], part_of: Array, similarity: float) -> Foun
     some = np.flatnonzero(sequences)
     rows = some[in_company(minhash[some], similarity)]
     sets = Sets.of(shingles([texts[i] for i in rows.tolist()]))
-    groups: dict[bytes, list[int]] = {}
+    members: dict[bytes, list[int]] = {}
     for i, one in zip(rows.tolist(), sets.each(), strict=True):
-        groups.setdefault(hashlib.sha256(one.tobytes()).digest(), []).append(i)
+        members.setdefault(hashlib.sha256(one.tobytes()).digest(), []).append(i)
+    groups = list(members.values())
+    chosen = np.searchsorted(rows, [group[0] for group in groups])
+    label = np.array([_label({int(part_of[i]) for i in group}, n) for n, group in enumerate(groups)], dtype=np.int64)
+
+    def measure(one: Array, other: Array) -> Array:
+        return sets.resemblance(chosen[one], chosen[other])
+
+    return _across(groups, similar_pairs(minhash[rows[chosen]], similarity, measure, lambda: label), part_of)
+
+
+def _label(parts: set[int], number: int) -> int:
+    """Equal for groups that lie in one and the same split alone: between such there is no leak."""
+    return min(parts) if len(parts) == 1 else 3 + number
+
+
+def _near_images(parts: Sequence[Dataset], column: str, part_of: Array) -> Found:
+    found = [looks(part, column) for part in parts]
+    together = Looks(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+    groups = equal_looks(together)
+    return _across(groups, image_pairs(together, groups), part_of)
+
+
+def _across(groups: list[list[int]], pairs: Iterable[tuple[int, int, float]], part_of: Array) -> Found:
+    """The best link to an earlier split of each row, from groups of equal rows and pairs of groups that are alike."""
     found: Found = {}
 
     def book(i: int, j: int, value: float) -> None:
         if part_of[i] > part_of[j] and value > found.get(i, (0.0, 0))[0]:
             found[i] = (value, j)
 
-    members = list(groups.values())
-    for group in members:
+    for group in groups:
         for i in group[1:]:
             book(i, group[0], 1.0)  # positions run from train to test, so the first is of the earliest split
-    chosen = np.searchsorted(rows, [group[0] for group in members])
-    label = _labels([{int(part_of[i]) for i in group} for group in members])
-    resemblance = sets.resemblance
-    for i, j, value in similar_pairs(
-        minhash[rows[chosen]], similarity, lambda a, b: resemblance(chosen[a], chosen[b]), lambda: label
-    ):
-        for these, those in ((members[i], members[j]), (members[j], members[i])):
+    for one, other, value in pairs:
+        for these, those in ((groups[one], groups[other]), (groups[other], groups[one])):
             for k in these:
                 book(k, those[0], value)
     return found
-
-
-def _labels(parts: list[set[int]]) -> Array:
-    """Equal for groups that lie in one and the same split alone: between such there is no leak."""
-    return np.array([min(one) if len(one) == 1 else 3 + i for i, one in enumerate(parts)], dtype=np.int64)

@@ -15,6 +15,7 @@ import numpy as np
 import rensa  # type: ignore[import-untyped]
 
 from groundup.core.errors import DataError
+from groundup.data.cleaning.clusters import Measure
 from groundup.data.cleaning.shingles import PLACE_VALUES, hashed_runs
 
 Array = np.ndarray[Any, Any]
@@ -30,9 +31,6 @@ RUNS_AT_ONCE = 2_000_000
 
 Bands = list[tuple[Array, Array]]
 """For each band the members of its buckets, and where each bucket begins."""
-
-Measure = Callable[[Array, Array], Array]
-"""(positions [m], positions [m]) -> resemblance [m]."""
 
 
 @dataclasses.dataclass(frozen=True)
