@@ -295,16 +295,16 @@ def _steps(data: DataRecipe) -> list[Any]:
 
 
 def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
-    """Rows of valid and test that stand in train as well: texts exactly or nearly, others as they were read.
+    """Rows of valid and test that stand in an earlier split as well: texts and images exactly or nearly, others equal.
 
-    Rows that are equal only because columns were dropped are different rows.
+    These are compared as they were read: rows that are equal only because columns were dropped are different rows.
     """
     from groundup.core.dataset import ROW
     from groundup.data.cleaning.leaks import find_leaks
 
-    texts = splits.train.of_kind("text")
-    if texts:
-        return tuple(find_leaks(splits, texts[:1]))
+    content = splits.train.of_kind("text")[:1] or splits.train.of_kind("image")[:1]
+    if content:
+        return tuple(find_leaks(splits, content))
     return tuple(
         find_leaks(splits.map(lambda p: p.with_frame(p.frame.select(ROW).join(source.frame, on=ROW), source.kinds)))
     )
@@ -351,7 +351,8 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     objective = _objective(training)
     batch = next(prepared.batches(training, Bookmark()))
     some = prepared.targets_of_some("train")
-    checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
+    refuse = prepared.recipe.data.leaks == "refuse"
+    checks = [proof.no_leaks(prepared.leaks, refuse=refuse), proof.masks([some])]
     if prepared.samples.task == "generate":
         checks.append(proof.end_of_text_learned(some, prepared.samples.learned_tokenizer.end_of_text))
     else:
@@ -684,7 +685,35 @@ def _evaluate(trained: Trained) -> Report:
             answers = make(use, "baselines")(prepared.encoded["train"], prepared.encoded[split])
         found[_short(use)] = evaluation.score_baseline(metrics, answers, outcome, recipe.seed)
     terminal.metrics(split, found)
-    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint)
+    apart = _scores_apart(trained, outcome)
+    if apart:
+        terminal.metrics(f"{split}: leaked rows apart", {"all": found["model"], **apart})
+    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+
+
+def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:
+    """The metrics on rows that stand in an earlier split as well, and on the others; empty where none does."""
+    from groundup import evaluation
+    from groundup.core.dataset import ROW
+    from groundup.core.use import make
+
+    prepared, recipe = trained.prepared, trained.prepared.recipe
+    split = prepared.held_out
+    leaked = {leak.row for leak in prepared.leaks if leak.split == split}
+    if not leaked or prepared.samples.task == "forecast":  # a window is of many rows
+        return {}
+    metrics = [make(use, "metrics") for use in recipe.evaluation.metrics]
+    if prepared.samples.task != "generate":
+        return evaluation.score_apart(metrics, outcome, leaked, recipe.seed)
+    part = prepared.splits.parts()[split]
+    found, marked = {}, part.frame[ROW].is_in(sorted(leaked))
+    for name, rows in (("clean", ~marked), ("leaked", marked)):
+        if rows.any():  # a text's windows may hold several texts, so these are cut anew
+            encoded = prepared.samples.encode(part.take(rows.arg_true().to_numpy()))
+            again = dataclasses.replace(prepared, encoded={**prepared.encoded, split: encoded})
+            answers = _measure(dataclasses.replace(trained, prepared=again))
+            found[name] = evaluation.score(metrics, answers, recipe.seed)
+    return found
 
 
 def _scores(trained: Trained) -> dict[str, Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ class Leak(NamedTuple):
     """The row's number in the column ``_row``."""
 
 
-TELLS_APART = 0.9
+TELLS_APART = 0.5
 
 
 Found = dict[int, tuple[float, int]]
@@ -82,8 +83,9 @@ def _leaks(parts: dict[str, Dataset], part_of: Array, found: Found) -> list[Leak
 def running_numbers(splits: Splits) -> list[str]:
     """Columns that only number the rows, so that a copy has another value there: they hide copies.
 
-    Whole numbers, or words without white space that each have a digit, no two rows alike. Where fewer than nine in
-    ten rows would differ without them they are what tells rows apart, and none is named.
+    Whole numbers, or words without white space that each have a digit, no two rows alike. None is named where rows
+    could be equal without them by chance: where, with the columns independent, n^2 / 2 times the product of each
+    one's sum of squared shares is one pair or more, or where fewer than half of the rows would differ.
     """
     frames = [part.frame.select(splits.train.columns) for part in splits.parts().values() if len(part)]
     if len({tuple(frame.schema.items()) for frame in frames}) != 1:
@@ -94,8 +96,15 @@ def running_numbers(splits: Splits) -> list[str]:
     left = [name for name in frame.columns if name not in found and kinds.get(name) != "id"]
     if not found or not left:
         return []
+    by_chance = len(frame) ** 2 / 2 * math.prod(_chance_of_equal(frame[name]) for name in left)
     first = first_equal(row_digests(frame.select(left)))
-    return found if np.mean(first == np.arange(len(first))) >= TELLS_APART else []
+    return found if by_chance < 1 and np.mean(first == np.arange(len(first))) >= TELLS_APART else []
+
+
+def _chance_of_equal(column: pl.Series) -> float:
+    """That two rows drawn at random agree in it."""
+    first = first_equal(row_digests(column.to_frame()))
+    return float(np.sum((np.bincount(first) / len(first)) ** 2))
 
 
 def _numbers_rows(column: pl.Series) -> bool:
