@@ -254,7 +254,9 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
         terminal.stage("clean", "every removal goes into the ledger with its reason")
         for i, use in enumerate(data.clean):
             with terminal.busy(_short(use)):
-                dataset = apply(make(use, "clean", where=f"recipe.data.clean[{i}]"), dataset, _short(use))
+                dataset = apply(
+                    make(use, "clean", where=f"recipe.data.clean[{i}]", folder=recipe.folder), dataset, _short(use)
+                )
         terminal.ledger(dataset.history)
     fingerprint = dataset.fingerprint()
     terminal.stage("split", _short(data.split))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from groundup.core.contract import contract
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 
 
+@contract("row-local")
 def drop_columns(dataset: Dataset, columns: Sequence[str]) -> Dataset:
     """The dataset without these columns. Raises DataError, with the nearest name, for one that is not there."""
     names = [columns] if isinstance(columns, str) else list(columns)
