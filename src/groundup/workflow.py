@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from groundup.core.run import Run
     from groundup.core.state import TrainState
     from groundup.core.use import Use
+    from groundup.data.cleaning.labels import LabelErrors
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
@@ -53,8 +54,8 @@ class Prepared:
     """Rows of valid and test that stand in train as well."""
     fingerprint: str
     """Of the cleaned data, before the split."""
-    unprepared: Dataset
-    """The validation split as it was before its preparation."""
+    unprepared: Splits
+    """The splits as they were before their preparation."""
 
     @property
     def samples(self) -> Any:
@@ -232,6 +233,37 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
     return planned
 
 
+def labels(
+    recipe: str | Path | Recipe, *overrides: str, by: str = "logistic_regression", into: Path | None = None
+) -> LabelErrors:
+    """Rows of any split whose label is likely wrong, by confident learning; nothing is dropped.
+
+    In five folds a model answers for rows that it has not seen: a logistic regression on the recipe's own prepared
+    samples, or with ``by`` "recipe" the recipe's own model, trained anew for each fold. The likeliest are shown;
+    ``into`` names a file for all of them, as JSON lines. The step DropLabelErrors drops them, from train alone.
+    """
+    from groundup.core.errors import RecipeError
+    from groundup.data.cleaning import labels as checking
+
+    if by not in ("logistic_regression", "recipe"):
+        raise RecipeError(f"labels: by is {by!r}; expected logistic_regression or recipe.")
+    prepared = prepare(recipe, *overrides)
+    if prepared.samples.task != "classify":
+        raise RecipeError(f"labels: classes can be wrong, and this recipe's task is {prepared.samples.task}.")
+    together = _together(prepared.unprepared)
+    given, classes = checking.given_labels(together, prepared.samples.target, "labels")
+    terminal.stage("cross-validate", "each row is answered for by a model that has not seen it")
+    probabilities = _out_of_fold(prepared, together, given, classes, by == "recipe")
+    found = checking.judged(given, probabilities, classes)
+    split_of = [name for name, part in prepared.unprepared.parts().items() for _ in range(len(part))]
+    rows = [{"split": split_of[i]} for i in found.positions.tolist()]
+    rows = [one | more for one, more in zip(rows, found.rows(together.row_names()), strict=True)]
+    terminal.label_errors(rows, len(given))
+    if into is not None:
+        into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")
+    return found
+
+
 # ---------------------------------------------------------------------------------------------- data
 
 
@@ -267,7 +299,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     terminal.splits(splits, leaks)
     if not len(splits.valid):
         raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
-    unprepared = splits.valid
+    unprepared = splits
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
@@ -360,7 +392,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     else:
         checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
-        checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
+        checks.append(look_ahead(prepared.samples, prepared.unprepared.valid, prepared.preprocessing))
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
@@ -784,6 +816,61 @@ def _seed_folders(folder: Path) -> list[Path]:
     """The runs of single seeds inside a run over several."""
     found = [path for path in folder.glob("seed-*") if (path / "run.json").is_file()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
+
+
+def _together(splits: Splits) -> Dataset:
+    """The rows of all splits, train first, as one dataset that is not split."""
+    import polars as pl
+
+    parts = list(splits.parts().values())
+    return dataclasses.replace(parts[0], frame=pl.concat([part.frame for part in parts if len(part)]), split=None)
+
+
+def _out_of_fold(
+    prepared: Prepared, together: Dataset, given: Any, classes: list[Any], own_model: bool, folds: int = 5
+) -> Any:
+    """[n, K] probabilities for each row from what was fitted without its fold, preparation included."""
+    import numpy as np
+
+    from groundup.core.dataset import ROW, Splits
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.cleaning.labels import folds_of
+    from groundup.evaluation.baselines import logistic_regression
+
+    data = prepared.recipe.data
+    fold = folds_of(given, folds, prepared.recipe.seed)
+    position = {row: i for i, row in enumerate(together.frame[ROW].to_list())}
+    probabilities = np.zeros((len(given), len(classes)))
+    for number in range(folds):
+        with terminal.quiet():
+            train, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            empty = together.take(np.empty(0, dtype=np.int64), "test")
+            parts = Splits(together.take(train, "train"), together.take(held, "valid"), empty)
+            samples = make(data.samples, "samples", where="recipe.data.samples")
+            preprocessing, parts = Preprocessing.fit(_steps(data), samples, parts)
+            encoded = {name: preprocessing.samples.encode(part) for name, part in parts.parts().items()}
+            one = dataclasses.replace(prepared, splits=parts, preprocessing=preprocessing, encoded=encoded)
+            answers = _answers(one) if own_model else logistic_regression(encoded["train"], encoded["valid"])
+        columns = [classes.index(name) for name in preprocessing.samples.learned["target"]["classes"]]
+        rows = [position[row] for row in encoded["valid"].rows.tolist()]
+        probabilities[np.ix_(rows, columns[: answers.shape[1]])] = answers
+        terminal.say(f"  fold {number + 1} of {folds}: {len(rows):,} rows")
+    return probabilities
+
+
+def _answers(prepared: Prepared) -> Any:
+    """What the recipe's own model says of the validation split once it is trained; no folder is left."""
+    from groundup.core.run import Run
+    from groundup.training import fit
+
+    training = prepared.recipe.training
+    trained = Trained(Run(Path()), prepared, design(prepared), training, _objective(training))
+    state = _begin(trained)
+    stream = prepared.batches(training, state.bookmark)
+    for _ in fit(state, stream, trained.objective, clip_norm=training.clip_norm, accumulate=training.accumulate):
+        pass
+    return _measure(trained).decoded
 
 
 # ---------------------------------------------------------------------------------------------- later verbs
