@@ -193,7 +193,7 @@ def test_the_verb_finds_them_by_either_model(by: str, tmp_path: Path) -> None:
             samples=Use("Rows", target="label"),
         ),
         model=Use("MLP", hidden=[16]),
-        training=Training(objective=Use("supervised", loss="cross_entropy"), optimizer=Use("AdamW", lr=1e-2), epochs=8),
+        training=Training(objective=Use("supervised", loss="cross_entropy"), optimizer=Use("AdamW", lr=1e-2), epochs=30),
         folder=tmp_path,
     )
     found = groundup.labels(recipe, by=by, into=tmp_path / "found.jsonl")
