@@ -13,11 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundup.core.contract import Pairwise, contract_of
 from groundup.core.dataset import Dataset, Splits, apply
 from groundup.core.errors import DataError
 from groundup.data import splitting
 from groundup.data.cleaning import drop_exact_duplicates, drop_near_duplicates
-from groundup.data.cleaning.leaks import find_leaks
+from groundup.data.cleaning.digests import first_equal, row_digests
+from groundup.data.cleaning.duplicates import near_duplicates
+from groundup.data.cleaning.leaks import find_leaks, running_numbers
 from groundup.data.cleaning.minhash import Sets, in_company, rows_per_band, signatures, similar_pairs
 from groundup.data.cleaning.shingles import shingles
 from groundup.data.sources import standard_library
@@ -216,3 +219,109 @@ def test_cleaned_standard_library_has_no_leak_and_an_uncleaned_one_has() -> None
     assert find_leaks(splitting.by_hash(whole, "path", 0.2, 0.2), "text", 0.8)
     cleaned = drop_near_duplicates()(drop_exact_duplicates()(whole))
     assert find_leaks(splitting.by_hash(cleaned, "path", 0.2, 0.2), "text", 0.8) == []
+
+
+SOME = [" ".join(document(i)) for i in range(6)]
+CHANGED = [" ".join([*document(i)[:280], *(f"new{i}{k}" for k in range(20))]) for i in range(6)]
+
+
+@given(
+    st.lists(st.sampled_from([*SOME, *CHANGED, "", "a b", "b a", "a  b", "x " * 9, "x " * 12]), max_size=24),
+    st.lists(st.integers(0, 24), max_size=3),
+    st.sampled_from([0.5, 0.8, 0.95, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_shards_give_what_the_whole_gives(values: list[str], cuts: list[int], similarity: float) -> None:
+    dataset = texts(*values)
+    borders = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
+    shards = [dataset.take(np.arange(a, b)) for a, b in itertools.pairwise(borders)]
+    near = drop_near_duplicates(similarity=similarity)
+    known = [near.signature(shard) for shard in shards]
+    evidence = [near.evidence(shard, places) for shard, places in zip(shards, near.doubtful(known), strict=True)]
+    exact = drop_exact_duplicates()
+    for step, removed in (
+        (near, near.removed(known, evidence)),
+        (exact, exact.removed([exact.signature(shard) for shard in shards])),
+    ):
+        assert contract_of(step) == "pairwise"
+        assert isinstance(step, Pairwise)
+        found = {borders[s] + i: why for s, one in enumerate(removed) for i, why in one.items()}
+        whole = step(dataset)
+        gone = sorted(set(range(len(values))) - set(whole.frame["_row"].to_list()))
+        assert sorted(found) == gone
+        assert dict(whole.pending) == {f"{i}.txt": why for i, why in found.items()}
+
+
+@given(st.lists(st.sampled_from([*SOME, *CHANGED, "", "a b", "a  b", "x " * 9, "x " * 12]), max_size=14))
+@settings(max_examples=40, deadline=None)
+def test_what_stays_is_what_brute_force_leaves(values: list[str]) -> None:
+    sets = [plain_shingles(value) for value in values]
+    first = list(range(len(values)))
+    for i, j in itertools.combinations(range(len(values)), 2):
+        if sets[i] and sets[j] and len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.8:
+            one, other = sorted((first[i], first[j]))
+            first = [one if root == other else root for root in first]
+    kept = [i for i in range(len(values)) if first[i] == i]
+    assert drop_near_duplicates()(texts(*values)).frame["_row"].to_list() == kept
+    assert sorted(near_duplicates(values)) == sorted(set(range(len(values))) - set(kept))
+
+
+def test_without_evidence_resemblance_is_estimated() -> None:
+    dataset = texts(*SOME, *CHANGED, SOME[0])
+    step = drop_near_duplicates(similarity=0.7)
+    found = step.removed([step.signature(dataset)])[0]
+    assert sorted(found) == [6, 7, 8, 9, 10, 11, 12]
+    assert all(0.75 < float(why.split()[2]) <= 1 for why in found.values())
+
+
+def test_a_long_document_hashes_as_it_does_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = ["word " * 50 + "é中文" * 300 + "x" * 3000 + " end", "short one here", "中" * 900]
+    whole = [shingles([text])[0] for text in long]
+    monkeypatch.setattr("groundup.data.cleaning.shingles.BYTES_AT_ONCE", 16)
+    for one, other in zip(whole, shingles(long), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_equal_rows_have_equal_digests_whatever_their_numbers_are() -> None:
+    frame = pl.DataFrame(
+        {
+            "float": [0.0, -0.0, float("nan"), -float("nan"), None, 1.0],
+            "whole": [1, 1, 2, 2, 3, 1],
+            "when": pl.Series(["2024-01-01", "2024-01-01", None, None, "2024-01-02", "2024-01-01"]).str.to_date(),
+            "kind": pl.Series(["a", "a", "b", "b", None, "a"], dtype=pl.Categorical),
+        }
+    )
+    digests = row_digests(frame)
+    assert first_equal(digests).tolist() == [0, 0, 2, 2, 4, 5]
+    assert np.array_equal(row_digests(frame[3:]), digests[3:])
+    both = pl.DataFrame({"a": ["x", "y"], "b": ["y", "x"]})
+    assert len(np.unique(row_digests(both), axis=0)) == 2, "the order of the columns counts"
+    assert not np.array_equal(row_digests(pl.DataFrame({"a": [None]})), row_digests(pl.DataFrame({"a": [0]})))
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2, None]), st.sampled_from(["a", "", None])), max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_exact_duplicates_are_those_of_brute_force(rows: list[tuple[int | None, str | None]]) -> None:
+    frame = pl.DataFrame(rows, schema={"a": pl.Int64, "b": pl.String}, orient="row")
+    kept = drop_exact_duplicates()(Dataset.of(frame, {"a": "number", "b": "category"})).frame["_row"].to_list()
+    assert kept == [i for i, row in enumerate(rows) if row not in rows[:i]]
+
+
+def test_columns_that_number_rows_hide_no_copy() -> None:
+    draw = np.random.default_rng(0)
+    measured = draw.normal(size=50)
+
+    def table(rows: list[int], start: int) -> Dataset:
+        numbers = [start + i for i in range(len(rows))]
+        frame = {"id": numbers, "code": [f"A-{n}" for n in numbers], "x": measured[rows], "y": [r % 2 for r in rows]}
+        return Dataset.of(pl.DataFrame(frame), {"code": "category"})
+
+    splits = Splits(table(list(range(30)), 0), table(list(range(30, 40)), 30), table([*range(40, 48), 3, 33], 40))
+    assert running_numbers(splits) == ["id", "code"]
+    assert [leak[:3] for leak in find_leaks(splits)] == [
+        ("test", "row 8", "train: row 3"),
+        ("test", "row 9", "valid: row 3"),
+    ]
+    few = Splits(*(part.with_frame(part.frame.drop("x")) for part in splits.parts().values()))
+    assert running_numbers(few) == [], "without them all would be equal by chance"
+    assert find_leaks(few) == []

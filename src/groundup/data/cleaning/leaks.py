@@ -84,8 +84,8 @@ def running_numbers(splits: Splits) -> list[str]:
     """Columns that only number the rows, so that a copy has another value there: they hide copies.
 
     Whole numbers, or words without white space that each have a digit, no two rows alike. None is named where rows
-    could be equal without them by chance: where, with the columns independent, n^2 / 2 times the product of each
-    one's sum of squared shares is one pair or more, or where fewer than half of the rows would differ.
+    could be equal without them by chance: where, with the columns independent, one pair or more would be (n^2 / 2
+    times the product of each one's chance that two rows agree), or where fewer than half of the rows would differ.
     """
     frames = [part.frame.select(splits.train.columns) for part in splits.parts().values() if len(part)]
     if len({tuple(frame.schema.items()) for frame in frames}) != 1:
@@ -96,15 +96,16 @@ def running_numbers(splits: Splits) -> list[str]:
     left = [name for name in frame.columns if name not in found and kinds.get(name) != "id"]
     if not found or not left:
         return []
-    by_chance = len(frame) ** 2 / 2 * math.prod(_chance_of_equal(frame[name]) for name in left)
     first = first_equal(row_digests(frame.select(left)))
-    return found if by_chance < 1 and np.mean(first == np.arange(len(first))) >= TELLS_APART else []
+    distinct = frame.filter(pl.Series(first == np.arange(len(first))))
+    by_chance = len(frame) ** 2 / 2 * math.prod(_chance_of_equal(distinct[name]) for name in left)
+    return found if by_chance < 1 and len(distinct) >= TELLS_APART * len(frame) else []
 
 
 def _chance_of_equal(column: pl.Series) -> float:
     """That two rows drawn at random agree in it."""
-    first = first_equal(row_digests(column.to_frame()))
-    return float(np.sum((np.bincount(first) / len(first)) ** 2))
+    counts = np.bincount(first_equal(row_digests(column.to_frame())))
+    return float(np.sum(counts * (counts - 1.0)) / max(1, len(column) * (len(column) - 1)))
 
 
 def _numbers_rows(column: pl.Series) -> bool:
