@@ -13,6 +13,8 @@ from groundup.data.cleaning.shingles import PLACE_VALUES
 
 Array = np.ndarray[Any, Any]
 
+BLANK = b"\0" * 16
+
 MISSING = PLACE_VALUES[200:202]
 """What stands for a missing value."""
 
@@ -20,7 +22,7 @@ MISSING = PLACE_VALUES[200:202]
 def row_digests(frame: pl.DataFrame) -> Array:
     """[rows, 2] uint64 of the columns in their order; ``_row`` is none of them.
 
-    Texts, bytes and lists go through BLAKE2b with 16 bytes, numbers are mixed as they are; missing values are equal to
+    Texts, bytes and lists go through SHA-256, cut to 16 bytes, numbers are mixed as they are; missing values are equal to
     one another, as are NaN and 0.0 and -0.0. Among a billion unlike rows any two share one with a chance of 10^-21.
     """
     digests = np.zeros((frame.height, 2), dtype=np.uint64)
@@ -56,9 +58,8 @@ def _column_digests(column: pl.Series) -> Array:
     if isinstance(kind, pl.Array):
         rows = np.ascontiguousarray(column.to_numpy())
         column = pl.Series([None if row is None else row.tobytes() for row in rows], dtype=pl.Binary)
-    blank = b"\0" * 16
-    contents = (None if value is None else _content(value) for value in column)
-    digests = [blank if one is None else hashlib.blake2b(one, digest_size=16).digest() for one in contents]
+    values = column.to_list() if column.dtype in (pl.String, pl.Binary) else column
+    digests = [BLANK if value is None else hashlib.sha256(_content(value)).digest()[:16] for value in values]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).copy()
 
 

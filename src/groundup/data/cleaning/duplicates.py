@@ -32,7 +32,7 @@ class drop_exact_duplicates:
     """Keeps the first of all rows that are equal in ``columns``: all but the id columns when not given.
 
     Missing values count as equal, as do NaN and 0.0 and -0.0. Rows are compared by a 16-byte digest of their content
-    (BLAKE2b of texts and bytes), which is all that is held in memory of a shard: ``signature`` and ``removed``.
+    (SHA-256 of texts and bytes, cut), which is all that is held in memory of a shard: ``signature`` and ``removed``.
     Raises DataError for a column that is not there, or when there is none but ids.
     """
 
