@@ -22,8 +22,9 @@ MISSING = PLACE_VALUES[200:202]
 def row_digests(frame: pl.DataFrame) -> Array:
     """[rows, 2] uint64 of the columns in their order; ``_row`` is none of them.
 
-    Texts, bytes and lists go through SHA-256, cut to 16 bytes, numbers are mixed as they are; missing values are equal to
-    one another, as are NaN and 0.0 and -0.0. Among a billion unlike rows any two share one with a chance of 10^-21.
+    Texts, bytes and lists go through SHA-256, cut to 16 bytes; numbers are mixed as they are. Missing values are equal
+    to one another, as are NaN, and 0.0 and -0.0. Among a billion unlike rows any two share a digest with a chance of
+    10^-21.
     """
     digests = np.zeros((frame.height, 2), dtype=np.uint64)
     for place, name in enumerate(name for name in frame.columns if name != ROW):
