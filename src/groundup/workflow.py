@@ -334,10 +334,10 @@ def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
     These are compared as they were read: rows that are equal only because columns were dropped are different rows.
     """
     from groundup.core.dataset import ROW
-    from groundup.data.cleaning.leaks import find_leaks
+    from groundup.data.cleaning.leaks import content_column, find_leaks
 
-    content = splits.train.of_kind("text")[:1] or splits.train.of_kind("image")[:1]
-    if content:
+    content = content_column(splits.train)
+    if content is not None:
         return tuple(find_leaks(splits, content))
     return tuple(
         find_leaks(splits.map(lambda p: p.with_frame(p.frame.select(ROW).join(source.frame, on=ROW), source.kinds)))

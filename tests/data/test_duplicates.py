@@ -20,7 +20,7 @@ from groundup.data import splitting
 from groundup.data.cleaning import drop_exact_duplicates, drop_near_duplicates
 from groundup.data.cleaning.digests import first_equal, row_digests
 from groundup.data.cleaning.duplicates import near_duplicates
-from groundup.data.cleaning.leaks import find_leaks, running_numbers
+from groundup.data.cleaning.leaks import content_column, find_leaks, running_numbers
 from groundup.data.cleaning.minhash import Sets, in_company, rows_per_band, signatures, similar_pairs
 from groundup.data.cleaning.shingles import shingles
 from groundup.data.sources import standard_library
@@ -325,3 +325,17 @@ def test_columns_that_number_rows_hide_no_copy() -> None:
     few = Splits(*(part.with_frame(part.frame.drop("x")) for part in splits.parts().values()))
     assert running_numbers(few) == [], "without them all would be equal by chance"
     assert find_leaks(few) == []
+
+
+def test_names_are_no_content_and_sentences_are() -> None:
+    sentence = "This is a sentence of a review, and it is long enough to be told apart."
+    frame = pl.DataFrame({"who": ["Ann Lee", "Bo Li"], "said": [sentence, sentence[::-1]], "image": [b"x", b"y"]})
+    kinds = {"who": "text", "said": "text", "image": "image"}
+    dataset = Dataset.of(frame, kinds)  # type: ignore[arg-type]
+    assert content_column(dataset) == "said"
+    assert content_column(dataset.with_frame(frame.drop("said").with_row_index("_row"))) == "image"
+    assert content_column(Dataset.of(frame.select("who"), {"who": "text"})) is None
+    chinese = pl.DataFrame({"said": ["这家酒店的房间很大，服务也非常好，下次还会来住。"]})
+    assert content_column(Dataset.of(chinese, {"said": "text"})) == "said"
+    with pytest.raises(DataError, match=r"drop_near_duplicates\(\)\(dataset\)"):
+        drop_near_duplicates(dataset)  # type: ignore[arg-type]

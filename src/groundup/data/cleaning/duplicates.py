@@ -40,6 +40,9 @@ class drop_exact_duplicates:
 
     CONTRACT: ClassVar[Contract] = "pairwise"
 
+    def __post_init__(self) -> None:
+        refuse_data(self.columns, "drop_exact_duplicates")
+
     def __call__(self, dataset: Dataset) -> Dataset:
         """The dataset without the later ones of equal rows."""
         return without(dataset, self.removed([self.signature(dataset)])[0])
@@ -74,6 +77,7 @@ class drop_near_duplicates:
     CONTRACT: ClassVar[Contract] = "pairwise"
 
     def __post_init__(self) -> None:
+        refuse_data(self.column, "drop_near_duplicates")
         rows_per_band(self.similarity)
 
     def __call__(self, dataset: Dataset) -> Dataset:
@@ -231,6 +235,12 @@ def _first_copies(sequences: Array) -> Array:
 def _first_of(sequences: Array) -> Array:
     """Positions of the documents that have tokens, and other ones than any before."""
     return np.flatnonzero((_first_copies(sequences) == np.arange(len(sequences))) & (sequences != 0))
+
+
+def refuse_data(option: Any, step: str) -> None:
+    """Raises DataError where a step is called with data before it has its options."""
+    if isinstance(option, Dataset):
+        raise DataError(f"{step}: is made with its options first, then called with data: {step}()(dataset).")
 
 
 def compared_columns(dataset: Dataset, columns: Sequence[str] | None, by: str) -> list[str]:
