@@ -271,6 +271,15 @@ def metrics(title: str, found: Mapping[str, Mapping[str, Metric]]) -> None:
     table((title, *found), rows)
 
 
+def label_errors(rows: Sequence[Mapping[str, Any]], looked_at: int) -> None:
+    """The likeliest label errors, and how many there are."""
+    share = len(rows) / max(1, looked_at)
+    say(f"  {len(rows):,} of {looked_at:,} labels are likely wrong ({share:.1%})")
+    names = ("row", "split", "label", "suggested", "margin")
+    if rows:
+        table(names, [[_short(row[name]) for name in names] for row in rows[:20]])
+
+
 @dataclasses.dataclass(frozen=True)
 class Marked:
     """A cell that carries colours; every other value is shown as it is."""

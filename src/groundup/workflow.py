@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from groundup.core.run import Run
     from groundup.core.state import TrainState
     from groundup.core.use import Use
+    from groundup.data.cleaning.labels import LabelErrors
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
@@ -54,8 +55,8 @@ class Prepared:
     """Rows of valid and test that stand in train as well."""
     fingerprint: str
     """Of the cleaned data, before the split."""
-    unprepared: Dataset
-    """The validation split as it was before its preparation."""
+    unprepared: Splits
+    """The splits as they were before their preparation."""
 
     @property
     def samples(self) -> Any:
@@ -253,6 +254,37 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
     return planned
 
 
+def labels(
+    recipe: str | Path | Recipe, *overrides: str, by: str = "logistic_regression", into: Path | None = None
+) -> LabelErrors:
+    """Rows of any split whose label is likely wrong, by confident learning; nothing is dropped.
+
+    In five folds a model answers for rows that it has not seen: a logistic regression on the recipe's own prepared
+    samples, or with ``by`` "recipe" the recipe's own model, trained anew for each fold. The likeliest are shown;
+    ``into`` names a file for all of them, as JSON lines. The step DropLabelErrors drops them, from train alone.
+    """
+    from groundup.core.errors import RecipeError
+    from groundup.data.cleaning import labels as checking
+
+    if by not in ("logistic_regression", "recipe"):
+        raise RecipeError(f"labels: by is {by!r}; expected logistic_regression or recipe.")
+    prepared = prepare(recipe, *overrides)
+    if prepared.samples.task != "classify":
+        raise RecipeError(f"labels: classes can be wrong, and this recipe's task is {prepared.samples.task}.")
+    together = _together(prepared.unprepared)
+    given, classes = checking.given_labels(together, prepared.samples.target, "labels")
+    terminal.stage("cross-validate", "each row is answered for by a model that has not seen it")
+    probabilities = _out_of_fold(prepared, together, given, classes, by == "recipe")
+    found = checking.judged(given, probabilities, classes)
+    split_of = [name for name, part in prepared.unprepared.parts().items() for _ in range(len(part))]
+    rows = [{"split": split_of[i]} for i in found.positions.tolist()]
+    rows = [one | more for one, more in zip(rows, found.rows(together.row_names()), strict=True)]
+    terminal.label_errors(rows, len(given))
+    if into is not None:
+        into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")
+    return found
+
+
 # ---------------------------------------------------------------------------------------------- data
 
 
@@ -276,7 +308,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
         terminal.stage("clean", "every removal goes into the ledger with its reason")
         for i, use in enumerate(data.clean):
             where = f"recipe.data.clean[{i}]"
-            step = make(use, "clean", where=where)
+            step = make(use, "clean", where=where, folder=recipe.folder)
             with terminal.busy(_short(use)):
                 if _in_time(data):
                     refuse_look_ahead(step, where, dataset)
@@ -292,7 +324,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     terminal.splits(splits, leaks)
     if not len(splits.valid):
         raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
-    unprepared = splits.valid
+    unprepared = splits
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
@@ -343,16 +375,16 @@ def _without_gone(source: Dataset, dataset: Dataset, splits: Splits) -> Dataset:
 
 
 def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
-    """Rows of valid and test that stand in train as well: texts exactly or nearly, others as they were read.
+    """Rows of valid and test that stand in an earlier split as well: texts and images exactly or nearly, others equal.
 
-    Rows that are equal only because columns were dropped are different rows.
+    These are compared as they were read: rows that are equal only because columns were dropped are different rows.
     """
     from groundup.core.dataset import ROW
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import content_column, find_leaks
 
-    texts = splits.train.of_kind("text")
-    if texts:
-        return tuple(find_leaks(splits, texts[:1]))
+    content = content_column(splits.train)
+    if content is not None:
+        return tuple(find_leaks(splits, content))
     return tuple(
         find_leaks(splits.map(lambda p: p.with_frame(p.frame.select(ROW).join(source.frame, on=ROW), source.kinds)))
     )
@@ -399,13 +431,14 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     objective = _objective(training, prepared)
     batch = next(prepared.batches(training, Bookmark()))
     some = prepared.targets_of_some("train")
-    checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
+    refuse = prepared.recipe.data.leaks == "refuse"
+    checks = [proof.no_leaks(prepared.leaks, refuse=refuse), proof.masks([some])]
     if prepared.samples.task == "generate":
         checks.append(proof.end_of_text_learned(some, prepared.samples.learned_tokenizer.end_of_text))
     else:
         checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
-        checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
+        checks.append(look_ahead(prepared.samples, prepared.unprepared.valid, prepared.preprocessing))
     fresh = fresh and not getattr(model, "ANSWERS_FROM_INPUTS", False)
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
@@ -734,7 +767,35 @@ def _evaluate(trained: Trained) -> Report:
             answers = make(use, "baselines")(prepared.encoded["train"], prepared.encoded[split])
         found[_short(use)] = evaluation.score_baseline(metrics, answers, outcome, recipe.seed)
     terminal.metrics(split, found)
-    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint)
+    apart = _scores_apart(trained, outcome)
+    if apart:
+        terminal.metrics(f"{split}: leaked rows apart", {"all": found["model"], **apart})
+    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+
+
+def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:
+    """The metrics on rows that stand in an earlier split as well, and on the others; empty where none does."""
+    from groundup import evaluation
+    from groundup.core.dataset import ROW
+    from groundup.core.use import make
+
+    prepared, recipe = trained.prepared, trained.prepared.recipe
+    split = prepared.held_out
+    leaked = {leak.row for leak in prepared.leaks if leak.split == split}
+    if not leaked or prepared.samples.task == "forecast":  # a window is of many rows
+        return {}
+    metrics = [make(use, "metrics") for use in recipe.evaluation.metrics]
+    if prepared.samples.task != "generate":
+        return evaluation.score_apart(metrics, outcome, leaked, recipe.seed)
+    part = prepared.splits.parts()[split]
+    found, marked = {}, part.frame[ROW].is_in(sorted(leaked))
+    for name, rows in (("clean", ~marked), ("leaked", marked)):
+        if rows.any():  # a text's windows may hold several texts, so these are cut anew
+            encoded = prepared.samples.encode(part.take(rows.arg_true().to_numpy()))
+            again = dataclasses.replace(prepared, encoded={**prepared.encoded, split: encoded})
+            answers = _measure(dataclasses.replace(trained, prepared=again))
+            found[name] = evaluation.score(metrics, answers, recipe.seed)
+    return found
 
 
 def _scores(trained: Trained) -> dict[str, Metric]:
@@ -809,6 +870,61 @@ def _parts_of(folder: Path) -> list[Path]:
 def _overlap(folders: list[Path]) -> float:
     """Held-out rows for each row of train where the runs are folds, which share most of their training rows."""
     return 1 / (len(folders) - 1) if folders[0].name.startswith("fold-") else 0.0
+
+
+def _together(splits: Splits) -> Dataset:
+    """The rows of all splits, train first, as one dataset that is not split."""
+    import polars as pl
+
+    parts = list(splits.parts().values())
+    return dataclasses.replace(parts[0], frame=pl.concat([part.frame for part in parts if len(part)]), split=None)
+
+
+def _out_of_fold(
+    prepared: Prepared, together: Dataset, given: Any, classes: list[Any], own_model: bool, folds: int = 5
+) -> Any:
+    """[n, K] probabilities for each row from what was fitted without its fold, preparation included."""
+    import numpy as np
+
+    from groundup.core.dataset import ROW, Splits
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.cleaning.labels import folds_of
+    from groundup.evaluation.baselines import logistic_regression
+
+    data = prepared.recipe.data
+    fold = folds_of(given, folds, prepared.recipe.seed)
+    position = {row: i for i, row in enumerate(together.frame[ROW].to_list())}
+    probabilities = np.zeros((len(given), len(classes)))
+    for number in range(folds):
+        with terminal.quiet():
+            train, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            empty = together.take(np.empty(0, dtype=np.int64), "test")
+            parts = Splits(together.take(train, "train"), together.take(held, "valid"), empty)
+            samples = make(data.samples, "samples", where="recipe.data.samples")
+            preprocessing, parts = Preprocessing.fit(_steps(data), samples, parts)
+            encoded = {name: preprocessing.samples.encode(part) for name, part in parts.parts().items()}
+            one = dataclasses.replace(prepared, splits=parts, preprocessing=preprocessing, encoded=encoded)
+            answers = _answers(one) if own_model else logistic_regression(encoded["train"], encoded["valid"])
+        columns = [classes.index(name) for name in preprocessing.samples.learned["target"]["classes"]]
+        rows = [position[row] for row in encoded["valid"].rows.tolist()]
+        probabilities[np.ix_(rows, columns[: answers.shape[1]])] = answers
+        terminal.say(f"  fold {number + 1} of {folds}: {len(rows):,} rows")
+    return probabilities
+
+
+def _answers(prepared: Prepared) -> Any:
+    """What the recipe's own model says of the validation split once it is trained; no folder is left."""
+    from groundup.core.run import Run
+    from groundup.training import fit
+
+    training = prepared.recipe.training
+    trained = Trained(Run(Path()), prepared, design(prepared), training, _objective(training, prepared))
+    state = _begin(trained)
+    stream = prepared.batches(training, state.bookmark)
+    for _ in fit(state, stream, trained.objective, clip_norm=training.clip_norm, accumulate=training.accumulate):
+        pass
+    return _measure(trained).decoded
 
 
 # ---------------------------------------------------------------------------------------------- later verbs
@@ -957,7 +1073,7 @@ def _twins(texts: Mapping[str, list[str]]) -> list[int]:
     import polars as pl
 
     from groundup.core.dataset import Dataset, Splits
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import find_leaks
 
     def part(name: Split) -> Dataset:
         return dataclasses.replace(Dataset.of(pl.DataFrame({"text": texts[name]}), {"text": "text"}), split=name)

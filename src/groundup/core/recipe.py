@@ -26,6 +26,8 @@ class DataRecipe:
     source: Use
     clean: tuple[Use, ...] = ()
     split: Use = Use("random")
+    leaks: Literal["refuse", "report"] = "refuse"
+    """What becomes of rows that stand in two splits: no run, or figures for clean and for leaked rows apart."""
     prepare: tuple[Use, ...] = ()
     samples: Use = Use("Rows")
     augment: tuple[Use, ...] = ()

@@ -52,6 +52,7 @@ _SHAPES = ("in_features", "in_channels", "input_shape", "out_features")
 
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "source": ("folder",),
+    "clean": ("folder",),
     "split": ("seed",),
     "prepare": ("exclude", "learned", "target"),
     "samples": ("learned",),

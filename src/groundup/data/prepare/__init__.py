@@ -1,5 +1,6 @@
 """Steps that learn from train alone and travel with the model; recipes name them under ``prepare``."""
 
+from groundup.data.cleaning.labels import DropLabelErrors
 from groundup.data.prepare.categories import OneHot, Ordinal
 from groundup.data.prepare.each_series import EachSeries
 from groundup.data.prepare.encoding import HashEncode, TargetEncode
@@ -12,6 +13,7 @@ from groundup.data.prepare.shaping import PowerScale, QuantileScale
 
 __all__ = [
     "ClipOutliers",
+    "DropLabelErrors",
     "DropMissing",
     "DropSparseColumns",
     "EachSeries",
