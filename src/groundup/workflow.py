@@ -355,6 +355,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
 
     objective = _objective(training)
     batch = next(prepared.batches(training, Bookmark()))
+    _try_mixed_targets(prepared, model, batch, objective)
     some = prepared.targets_of_some("train")
     checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
     if prepared.samples.task == "generate":
@@ -370,6 +371,22 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     checks.append(proof.gradients(model, objective, batch))
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
+
+
+def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objective: Objective) -> None:
+    """Augmentation that mixes samples makes probabilities of classes: a loss that cannot take them is refused now."""
+    from groundup.core.errors import RecipeError
+
+    if prepared.samples.task != "classify" or not batch.targets["targets"].is_floating_point():
+        return
+    try:
+        _loss_of(model, batch, objective)
+    except Exception as error:  # whatever a loss of one's own says of targets that it does not know
+        names = [type(step).__name__ for step in prepared.augmentation() if hasattr(step, "draw_mix")]
+        raise RecipeError(
+            f"recipe.data.augment: {' and '.join(names)}: mixing makes probabilities [B, classes] of classes, and the objective does not "
+            f"take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out the steps that mix samples."
+        ) from error
 
 
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
