@@ -384,8 +384,9 @@ def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objec
     except Exception as error:  # whatever a loss of one's own says of targets that it does not know
         names = [type(step).__name__ for step in prepared.augmentation() if hasattr(step, "draw_mix")]
         raise RecipeError(
-            f"recipe.data.augment: {' and '.join(names)}: mixing makes probabilities [B, classes] of classes, and the objective does not "
-            f"take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out the steps that mix samples."
+            f"recipe.data.augment: {' and '.join(names)}: mixing makes probabilities [B, classes] of classes, and the "
+            f"objective does not take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out "
+            "the steps that mix."
         ) from error
 
 
