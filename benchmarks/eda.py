@@ -21,7 +21,7 @@ from measuring import FOLDER, arguments, save, show
 from scipy import stats
 
 from groundup import terminal
-from groundup.core.dataset import Dataset, Splits
+from groundup.core.dataset import Dataset, Split, Splits
 from groundup.core.recipe import recipe_from_dict
 from groundup.data.cleaning import drop_near_duplicates
 from groundup.workflow import train
@@ -35,8 +35,6 @@ CONTESTANTS: dict[str, list[dict[str, Any]]] = {
     "none": [],
     "EDA": [{"use": "EDA", "synonyms": WORDNET, "alpha": 0.05, "probability": KEPT}],
     "AEDA": [{"use": "AEDA", "probability": KEPT}],
-    "synonyms alone": [{"use": "SynonymReplacement", "synonyms": WORDNET, "alpha": 0.05, "probability": KEPT}],
-    "deletion alone": [{"use": "RandomDeletion", "alpha": 0.1, "probability": KEPT}],
 }
 
 
@@ -98,7 +96,7 @@ def recipe(path: Path, augment: list[dict[str, Any]], seed: int, epochs: int) ->
         },
         "training": {
             "optimizer": {"use": "AdamW", "lr": 1e-3}, "batch_size": 32, "epochs": epochs, "keep": "best",
-            "compile": "off", "precision": "fp32", "evaluate_every": 32,
+            "compile": "off", "precision": "fp32", "evaluate_every": 48,
         },
         "evaluation": {"metrics": ["accuracy"], "baselines": ["majority", "logistic_regression"]},
     }  # fmt: skip
@@ -107,7 +105,7 @@ def recipe(path: Path, augment: list[dict[str, Any]], seed: int, epochs: int) ->
 
 def main() -> None:
     options = arguments(__doc__ or "").parse_args()
-    seeds, epochs = (1, 1) if options.quick else (options.repeats or 5, 30)
+    seeds, epochs = (1, 1) if options.quick else (options.repeats or 5, 24)
     found: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as temporary, terminal.quiet():
         for name in ("SST-2", "TREC"):
