@@ -21,7 +21,7 @@ from measuring import FOLDER, arguments, save, show
 from scipy import stats
 
 from groundup import terminal
-from groundup.core.dataset import Dataset, Split, Splits
+from groundup.core.dataset import Dataset, Splits
 from groundup.core.recipe import recipe_from_dict
 from groundup.data.cleaning import drop_near_duplicates
 from groundup.workflow import train
