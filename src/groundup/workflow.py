@@ -354,7 +354,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup.data.causality import look_ahead
 
     objective = _objective(training)
-    batch = next(prepared.batches(training, Bookmark()))
+    batch = next(prepared.batches(training, Bookmark())).to("cpu")  # where the model is until it is trained
     _try_mixed_targets(prepared, model, batch, objective)
     some = prepared.targets_of_some("train")
     checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
@@ -441,7 +441,9 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 
     device = choose_device(training.device)
     precision = choose_precision(training.precision, device, sum(p.numel() for p in model.parameters()))
-    batch = next(next(prepared.batches(training, Bookmark())).parts(-(-training.batch_size // training.accumulate)))
+    batch = next(
+        next(prepared.batches(training, Bookmark())).to("cpu").parts(-(-training.batch_size // training.accumulate))
+    )
     planned = plan_memory(
         model, batch, _optimizer(model, training), _objective(training), precision.name, training.accumulate
     )
