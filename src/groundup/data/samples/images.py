@@ -199,9 +199,10 @@ class Images:
             squares += [int(counts @ _LEVELS**2) for counts in levels]
             count += array.shape[0] * array.shape[1]
         first = shard.row_names()[0] if len(shard) else ""
+        target = None if self.target is None else partial_target(shard, self.target, "Images")
         return {
             "rows": len(shard), "grey": grey, "size": size and list(size), "first": first, "count": count,
-            "total": total.tolist(), "squares": squares.tolist(), "target": self._partial_target(shard),
+            "total": total.tolist(), "squares": squares.tolist(), "target": target,
         }  # fmt: skip
 
     def merge(self, one: State, other: State) -> State:
@@ -223,7 +224,7 @@ class Images:
         """The same builder with what was learned."""
         if not state["rows"]:
             raise DataError(f"Images.image: column {self.image!r} has no rows in train; images are needed.")
-        target = None if state["target"] is None else self._finished_target(state["target"])
+        target = self.target and finish_target(state["target"], self.target, self.task, "Images")
         count, (height, width) = state["count"], state["size"]
         mean = [total / (255 * count) for total in state["total"]]
         spread = [count * s - t**2 for t, s in zip(state["total"], state["squares"], strict=True)]
@@ -234,13 +235,6 @@ class Images:
             "engine": choose_engine(self.engine, height, width),
         }  # fmt: skip
         return dataclasses.replace(self, task=target["task"] if target else self.task, learned=learned)
-
-    def _partial_target(self, shard: Dataset) -> State:
-        return None if self.target is None else partial_target(shard, self.target, "Images")
-
-    def _finished_target(self, state: State) -> dict[str, Any]:
-        assert self.target is not None
-        return finish_target(state, self.target, self.task, "Images")
 
     def _size(self) -> tuple[int, int] | None:
         if self.size is None:

@@ -97,7 +97,7 @@ class EncodedTexts:
         """One text as it is and as the model sees it, word by word, and its target decoded."""
         shown: dict[str, Any] = {
             "text": self.words[position].text,
-            "words": self.samples.spell(self.numbers[position]),
+            "words": _spelled(self.numbers[position], self.samples.need()["words"]),
         }
         if self.targets is not None:
             learned = self.samples.need()["target"]
@@ -200,16 +200,11 @@ class LabelledText:
 
     def number(self, words: Words) -> np.ndarray[Any, Any]:
         """The numbers of a text's words int64 [T]; a text without any is one unknown word."""
-        length = self.need()["length"]
-        found = [self._number(token) for token in _tokens(words)[:length]] or [UNKNOWN]
+        length, known = self.need()["length"], self._numbers
+        first = RESERVED + len(known)
+        tokens = _tokens(words)[:length]
+        found = [known.get(token) or _strange(token, first, self.buckets) for token in tokens] or [UNKNOWN]
         return np.array(found + [PADDING] * (length - len(found)), dtype=np.int64)
-
-    def spell(self, numbers: np.ndarray[Any, Any]) -> list[str]:
-        """The words of numbers, without padding; unknown ones in angle brackets."""
-        words = self.need()["words"]
-        names = [f"<{number}>" if not 0 <= number - RESERVED < len(words) else words[number - RESERVED]
-                 for number in numbers[numbers != PADDING].tolist()]  # fmt: skip
-        return ["<unknown>" if name == f"<{UNKNOWN}>" else name for name in names]
 
     def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
         """A text, a list of texts, or rows as ``Rows`` reads them: dicts, a frame, the path of a CSV or JSON file."""
@@ -253,17 +248,21 @@ class LabelledText:
     def _numbers(self) -> dict[str, int]:
         return {word: RESERVED + i for i, word in enumerate(self.need()["words"])}
 
-    def _number(self, word: str) -> int:
-        found = self._numbers.get(word)
-        if found is None:
-            first = RESERVED + len(self._numbers)
-            return first + zlib.crc32(word.encode("utf-8", "surrogatepass")) % self.buckets if self.buckets else UNKNOWN
-        return found
-
 
 def _tokens(words: Words) -> list[str]:
     """Words and signs in lower case, without the white space between them."""
     return [piece.lower() for piece in words.pieces if not piece.isspace()]
+
+
+def _strange(word: str, first: int, buckets: int) -> int:
+    """The number of a word that train did not have: one of the buckets, which begin at ``first``, where there are."""
+    return first + zlib.crc32(word.encode("utf-8", "surrogatepass")) % buckets if buckets else UNKNOWN
+
+
+def _spelled(numbers: np.ndarray[Any, Any], words: list[str]) -> list[str]:
+    """The words of numbers, without padding."""
+    known = numbers[numbers != PADDING] - RESERVED
+    return [words[place] if 0 <= place < len(words) else "<unknown>" for place in known.tolist()]
 
 
 def _is_table(raw: str) -> bool:
