@@ -86,7 +86,7 @@ def recipe(path: Path, augment: list[dict[str, Any]], seed: int, epochs: int) ->
     table = {
         "name": "eda",
         "seed": seed,
-        "model": {"use": "TextCNN", "features": 100, "channels": 100},
+        "model": {"use": "TextCNN", "features": 64, "channels": 64},
         "data": {
             "source": {"use": "csv", "path": str(path)},
             "split": {"use": "eda:by_part"},
