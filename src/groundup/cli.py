@@ -220,7 +220,7 @@ def _how_to_resume(arguments: Sequence[str]) -> list[str]:
     folder = Path(named[0]) if named else runs[-1].parent if runs else Path()
     if (folder / "finetune" / "run.json").is_file() and not (folder / "finetune" / "report.json").is_file():
         return [f"To go on with its fine-tuning: groundup finetune {folder}"]
-    kept = (*folder.glob("checkpoints/step-*/manifest.json"), *folder.glob("seed-*/checkpoints/step-*/manifest.json"))
+    kept = (*folder.glob("checkpoints/step-*/manifest.json"), *folder.glob("*-*/checkpoints/step-*/manifest.json"))
     if folder == Path() or not kept:
         return ["No checkpoint was written yet."]
     return [f"To go on from its newest checkpoint: groundup train --resume {folder}"]

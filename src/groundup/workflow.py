@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -101,7 +102,22 @@ class Prepared:
         from groundup.data.loading import batches
 
         seed, size = self.recipe.seed, training.batch_size
-        return batches(self.encoded["train"], size, seed=seed, bookmark=bookmark, augment=self.augmentation())
+        train, augment = self.encoded["train"], self.augmentation()
+        return batches(train, size, seed=seed, bookmark=bookmark, augment=augment, weights=self.weights)
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many rows of train each class has, in the order of the classes; None where there are none."""
+        target = (self.samples.learned or {}).get("target")
+        return target.get("counts") if isinstance(target, Mapping) else None
+
+    @functools.cached_property
+    def weights(self) -> Any:
+        """How often each sample of train is drawn [N], or None where each comes once in an epoch."""
+        from groundup.core.use import make
+
+        use = self.recipe.data.sampling
+        return None if use is None else make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
 
     def augmentation(self) -> list[Any]:
         """The steps that change train's samples, made as the recipe describes them."""
@@ -195,9 +211,9 @@ def evaluate(run: str | Path) -> Report:
     """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
     from groundup.evaluation import over_runs
 
-    seeds = _seed_folders(Path(run))
-    if seeds:
-        return over_runs([evaluate(seed) for seed in seeds])
+    parts = _parts_of(Path(run))
+    if parts:
+        return over_runs([evaluate(part) for part in parts], _overlap(parts))
     trained = _reopen(run)
     terminal.stage("evaluate", f"on {trained.prepared.held_out}")
     return _evaluate(trained)
@@ -264,6 +280,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     fingerprint = dataset.fingerprint()
     terminal.stage("split", _short(data.split))
     splits: Splits = make(data.split, "split", where="recipe.data.split", seed=recipe.seed)(dataset)
+    source = _without_gone(source, dataset, splits)
     splits = splits.map(lambda part: part.booked(f"split {_short(data.split)}", len(dataset)))
     with terminal.busy("looking for rows that stand in two splits"):
         leaks = _leaks(splits, source)
@@ -295,8 +312,17 @@ def _steps(data: DataRecipe) -> list[Any]:
     for i, use in enumerate(data.prepare):
         if "exclude" in use.arguments:
             use = use.with_arguments(exclude=[*use.arguments["exclude"], *protected])
-        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=protected))
+        supplied = {"exclude": protected, "target": target} if protected else {"exclude": protected}
+        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", **supplied))
     return made
+
+
+def _without_gone(source: Dataset, dataset: Dataset, splits: Splits) -> Dataset:
+    """What was read without columns that the split took away: one that names the part makes no row another."""
+    gone = [name for name in dataset.columns if name not in splits.train.columns and name in source.columns]
+    return dataclasses.replace(
+        source, frame=source.frame.drop(gone), kinds={n: kind for n, kind in source.kinds.items() if n not in gone}
+    )
 
 
 def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
@@ -353,7 +379,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup.core.report import Proof
     from groundup.data.causality import look_ahead
 
-    objective = _objective(training)
+    objective = _objective(training, prepared)
     batch = next(prepared.batches(training, Bookmark())).to("cpu")  # where the model is until it is trained
     _try_mixed_targets(prepared, model, batch, objective)
     some = prepared.targets_of_some("train")
@@ -364,6 +390,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
         checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
+    fresh = fresh and not getattr(model, "ANSWERS_FROM_INPUTS", False)
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
@@ -445,7 +472,7 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
         next(prepared.batches(training, Bookmark())).to("cpu").parts(-(-training.batch_size // training.accumulate))
     )
     planned = plan_memory(
-        model, batch, _optimizer(model, training), _objective(training), precision.name, training.accumulate
+        model, batch, _optimizer(model, training), _objective(training, prepared), precision.name, training.accumulate
     )
     planned = plan_time(planned, measure_speed(device.type), _steps_of(prepared, training), training.minutes)
     machine = hardware()
@@ -459,8 +486,8 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 def _train(recipe: Recipe, out: Path | None) -> Trained:
     from groundup.core.run import Run, refuse_existing
 
-    if recipe.evaluation.seeds > 1:
-        return _train_seeds(recipe, out)
+    if recipe.runs():
+        return _train_several(recipe, out)
     refuse_existing(out)
     terminal.begin(recipe.name, [f"recipe {recipe.digest()[:12]}, seed {recipe.seed}"])
     prepared = prepare(recipe)
@@ -479,7 +506,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     run = Run.create(recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
-        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
         terminal.stage("train", str(run.folder))
         _learn(trained, _begin(trained))
     return _conclude(trained)
@@ -553,10 +580,11 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     return made
 
 
-def _objective(training: Training) -> Objective:
+def _objective(training: Training, prepared: Prepared) -> Objective:
     from groundup.core.use import make
 
-    made: Objective = make(training.objective, "objective", where="recipe.training.objective")
+    counts = prepared.class_counts
+    made: Objective = make(training.objective, "objective", where="recipe.training.objective", class_counts=counts)
     return made
 
 
@@ -734,30 +762,31 @@ def _measure(trained: Trained) -> Outcome:
         return evaluation.measure(trained.model, batches, prepared.samples, prepared.encoded[prepared.held_out])
 
 
-def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
-    """The same recipe once for each seed (split, initialisation and order), and the figures over all of them.
+def _train_several(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
+    """The same recipe once for each seed (split, initialisation and order) or fold, and the figures over all of them.
 
-    With a ``parent`` that was stopped, seeds that have their report stay as they are.
+    With a ``parent`` that was stopped, parts that have their report stay as they are.
     """
     from groundup.core.report import Report
     from groundup.core.run import Run
     from groundup.evaluation import over_runs
 
     parent = parent or Run.create(recipe, out)
-    reports: list[Report] = []
-    for seed in range(recipe.seed, recipe.seed + recipe.evaluation.seeds):
-        folder = parent.folder / f"seed-{seed}"
+    folders: list[Path] = []
+    for name, one in recipe.runs():
+        folder = parent.folder / name
         if not (folder / "report.json").is_file():
-            one = dataclasses.replace(recipe, seed=seed, evaluation=dataclasses.replace(recipe.evaluation, seeds=1))
-            with terminal.quiet() if reports else contextlib.nullcontext():
+            with terminal.quiet() if folders else contextlib.nullcontext():
                 _train_or_resume(one, folder)
-        reports.append(Report.from_dict(Run.open(folder).read_json("report.json")))
-        terminal.say(f"  seed {seed}: done")
-    report = over_runs(reports)
-    terminal.stage("all seeds", f"means over {len(reports)} seeds, with 95% intervals")
+        folders.append(folder)
+        terminal.say(f"  {name.replace('-', ' ')}: done")
+    reports = [Report.from_dict(Run.open(folder).read_json("report.json")) for folder in folders]
+    report = over_runs(reports, _overlap(folders))
+    what = folders[0].name.partition("-")[0]
+    terminal.stage(f"all {what}s", f"means over {len(reports)} {what}s, with 95% intervals")
     terminal.metrics(report.split, {"model": report.metrics, **report.baselines})
     parent.write_json("report.json", report.to_dict())
-    first = Run.open(parent.folder / f"seed-{recipe.seed}")
+    first = Run.open(folders[0])
     parent.write_json(
         "chosen.json", {"checkpoint": f"{first.folder.name}/{first.read_json('chosen.json')['checkpoint']}"}
     )
@@ -767,17 +796,22 @@ def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) ->
 
 
 def _train_or_resume(recipe: Recipe, folder: Path) -> None:
-    if any((folder / "checkpoints").glob("step-*")):
+    if any((folder / "checkpoints").glob("step-*")) or (recipe.runs() and (folder / "run.json").is_file()):
         _resume(folder)
         return
     shutil.rmtree(folder, ignore_errors=True)  # killed before its first checkpoint
     _train(recipe, folder)
 
 
-def _seed_folders(folder: Path) -> list[Path]:
-    """The runs of single seeds inside a run over several."""
-    found = [path for path in folder.glob("seed-*") if (path / "run.json").is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
+def _parts_of(folder: Path) -> list[Path]:
+    """The runs of single seeds or folds inside a run over several."""
+    found = [path for kind in ("seed", "fold") for path in folder.glob(f"{kind}-*") if (path / "run.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def _overlap(folders: list[Path]) -> float:
+    """Held-out rows for each row of train where the runs are folds, which share most of their training rows."""
+    return 1 / (len(folders) - 1) if folders[0].name.startswith("fold-") else 0.0
 
 
 # ---------------------------------------------------------------------------------------------- later verbs
@@ -789,8 +823,8 @@ def _resume(folder: Path) -> Trained:
     from groundup.core.run import Run
 
     run = Run.open(folder)
-    if run.recipe().evaluation.seeds > 1 and not run.checkpoints.is_dir():
-        return _train_seeds(run.recipe(), None, run)
+    if run.recipe().runs() and not run.checkpoints.is_dir():
+        return _train_several(run.recipe(), None, run)
     checkpoint, passed_over = run.newest()
     for line in passed_over:
         terminal.warn(f"passed over: {line}")
@@ -821,7 +855,7 @@ def _as_finetuned(trained: Trained) -> Trained:
     make(wanted.method, "method", where="recipe.finetune.method")(trained.model)
     prepared = trained.prepared if wanted.samples is None else _without_twins(trained.prepared)
     return dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
 
 
@@ -852,7 +886,7 @@ def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *
             raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
         terminal.warn(f"{changed}; figures may differ for that reason")
     model = move(design(prepared), choose_device(recipe.training.device))
-    return Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+    return Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
 
 
 def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Trained:
@@ -867,7 +901,7 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
     seed_everything(trained.prepared.recipe.seed)
     prepared = _prepared_for(trained.prepared, wanted)
     tuned = dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
     before = _scores(tuned)
     make(wanted.method, "method", where="recipe.finetune.method")(tuned.model)

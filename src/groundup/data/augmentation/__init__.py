@@ -5,8 +5,10 @@ from groundup.data.augmentation.colour import Brightness, Contrast, Hue, Saturat
 from groundup.data.augmentation.degrading import Cutout, GaussianBlur, GaussianNoise
 from groundup.data.augmentation.mixing import CutMix, MixUp
 from groundup.data.augmentation.random_policy import RandAugment
+from groundup.data.augmentation.series import Jitter, MagnitudeWarp, Scaling, TimeWarp, WindowSlice
 from groundup.data.augmentation.showing import BeforeAndAfter as BeforeAndAfter
 from groundup.data.augmentation.showing import before_and_after as before_and_after
+from groundup.data.augmentation.tables import RowNoise, Smote
 from groundup.data.augmentation.text import (
     AEDA,
     EDA,
@@ -27,6 +29,8 @@ __all__ = [
     "GaussianBlur",
     "GaussianNoise",
     "Hue",
+    "Jitter",
+    "MagnitudeWarp",
     "MixUp",
     "RandAugment",
     "RandomDeletion",
@@ -34,9 +38,14 @@ __all__ = [
     "RandomResizedCrop",
     "RandomSwap",
     "Rotate",
+    "RowNoise",
     "Saturation",
     "Scale",
+    "Scaling",
     "Shear",
+    "Smote",
     "SynonymReplacement",
+    "TimeWarp",
     "Translate",
+    "WindowSlice",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,7 @@ def mixes(step: object) -> bool:
     return hasattr(step, "draw_mix")
 
 
-def split_mixing(augment: Sequence[object]) -> tuple[list[object], list[object]]:
+def split_mixing(augment: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The steps that act on one sample alone, and those behind them that mix. RecipeError for another order."""
     first = next((i for i, step in enumerate(augment) if mixes(step)), len(augment))
     for step in augment[first:]:
