@@ -134,6 +134,9 @@ def test_a_number_can_be_predicted() -> None:
     samples = LabelledText("label").fit(train)
     assert samples.task == "regress"
     np.testing.assert_allclose(samples.encode(train).arrays()[1], [0.5, 1.5, 2.0, 8.0, 3.0, 1.0])
+    scaled = LabelledText("label", target_scale="min_max").fit(train).encode(train)
+    assert (scaled.targets.min(), scaled.targets.max()) == (0, 1)
+    np.testing.assert_allclose(scaled.arrays()[1], [0.5, 1.5, 2.0, 8.0, 3.0, 1.0])
 
 
 def test_a_linear_model_is_given_counts(fitted: LabelledText) -> None:

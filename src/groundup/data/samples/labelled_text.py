@@ -23,6 +23,7 @@ from groundup.data.augmentation.text import rewrite_text
 from groundup.data.augmentation.words import Language, Words, cut
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.targets import (
+    TargetScale,
     class_names,
     decode_output,
     decode_target,
@@ -116,8 +117,9 @@ class LabelledText:
     case is ignored. The vocabulary is train's most frequent words: at most ``vocab_size``, each at least ``min_count``
     times. A word that it lacks becomes 1, or, with ``buckets``, one of so many further numbers by its CRC-32, so that
     words which augmentation brings in can be learned. T is the longest text of train, at most ``length``; what is
-    longer is cut off. A model tells padding by its number, as ``TextCNN`` does. ``target`` is learned as in ``Rows``.
-    Augmentation rewrites train's words before they are numbered; the words of class names are protected from it.
+    longer is cut off. A model tells padding by its number, as ``TextCNN`` does. ``target`` and ``target_scale`` are
+    as in ``Rows``. Augmentation rewrites train's words before they are numbered; the words of class names are
+    protected from it.
     """
 
     target: str
@@ -128,6 +130,7 @@ class LabelledText:
     buckets: int = 0
     language: Language = "auto"
     task: Literal["auto", "classify", "regress"] = "auto"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -149,7 +152,7 @@ class LabelledText:
             words = _tokens(cut(text, self.language))
             counts.update(words)
             longest = max(longest, len(words))
-        target = partial_target(shard, self.target, "LabelledText")
+        target = partial_target(shard, self.target, "LabelledText", self.target_scale)
         return {"rows": len(shard), "counts": dict(counts), "longest": longest, "target": target}
 
     def merge(self, one: State, other: State) -> State:
@@ -163,7 +166,7 @@ class LabelledText:
 
     def finish(self, state: State) -> Self:
         """The same builder with what was learned."""
-        target = finish_target(state["target"], self.target, self.task, "LabelledText")
+        target = finish_target(state["target"], self.target, self.task, "LabelledText", self.target_scale)
         frequent = [pair for pair in state["counts"].items() if pair[1] >= self.min_count]
         frequent.sort(key=lambda pair: (-pair[1], pair[0]))
         words = [word for word, _ in frequent[: self.vocab_size]]
