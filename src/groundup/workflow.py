@@ -429,7 +429,8 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup.data.causality import look_ahead
 
     objective = _objective(training, prepared)
-    batch = next(prepared.batches(training, Bookmark()))
+    batch = next(prepared.batches(training, Bookmark())).to("cpu")  # where the model is until it is trained
+    _try_mixed_targets(prepared, model, batch, objective)
     some = prepared.targets_of_some("train")
     refuse = prepared.recipe.data.leaks == "refuse"
     checks = [proof.no_leaks(prepared.leaks, refuse=refuse), proof.masks([some])]
@@ -447,6 +448,23 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     checks.append(proof.gradients(model, objective, batch))
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
+
+
+def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objective: Objective) -> None:
+    """Augmentation that mixes samples makes probabilities of classes: a loss that cannot take them is refused now."""
+    from groundup.core.errors import RecipeError
+
+    if prepared.samples.task != "classify" or not batch.targets["targets"].is_floating_point():
+        return
+    try:
+        _loss_of(model, batch, objective)
+    except Exception as error:  # whatever a loss of one's own says of targets that it does not know
+        names = [type(step).__name__ for step in prepared.augmentation() if hasattr(step, "draw_mix")]
+        raise RecipeError(
+            f"recipe.data.augment: {' and '.join(names)}: mixing makes probabilities [B, classes] of classes, and the "
+            f"objective does not take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out "
+            "the steps that mix."
+        ) from error
 
 
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
@@ -500,7 +518,9 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 
     device = choose_device(training.device)
     precision = choose_precision(training.precision, device, sum(p.numel() for p in model.parameters()))
-    batch = next(next(prepared.batches(training, Bookmark())).parts(-(-training.batch_size // training.accumulate)))
+    batch = next(
+        next(prepared.batches(training, Bookmark())).to("cpu").parts(-(-training.batch_size // training.accumulate))
+    )
     planned = plan_memory(
         model, batch, _optimizer(model, training), _objective(training, prepared), precision.name, training.accumulate
     )
