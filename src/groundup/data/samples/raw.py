@@ -14,7 +14,8 @@ import polars as pl
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, nearest
 from groundup.data.prepare.columns import spellings
-from groundup.data.sources.tables import MISSING, csv
+from groundup.data.sources.column_types import MISSING
+from groundup.data.sources.csv_files import csv
 
 
 def read_rows(raw: Any, schema: Mapping[str, Kind], required: Collection[str], by: str) -> Dataset:
@@ -62,7 +63,7 @@ def _from_text(raw: str | Path, by: str) -> tuple[pl.DataFrame, str]:
     if not text.startswith(("{", "[")):
         path = Path(raw)
         if path.suffix.lower() != ".json":
-            return csv(path).frame.drop(ROW), str(path)
+            return csv(path)().frame.drop(ROW), str(path)
         if not path.is_file():
             raise DataError(f"{path}: there is no such file.")
         text, origin = path.read_text(encoding="utf-8"), str(path)
