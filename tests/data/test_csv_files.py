@@ -96,7 +96,7 @@ def test_declared_markers_alone_stand_for_missing_values(tmp_path: Path) -> None
     assert dataset.frame["b"].to_list() == [None, "x", "NA"]
     assert "column 'a': '-999' read as missing, 1 times" in dataset.history[0].notes
     nearly = csv("table.csv", folder=tmp_path, missing=[])().history[0].notes
-    assert not any("'a'" in note for note in nearly)
+    assert not any("column 'a'" in note for note in nearly)
 
 
 def test_a_column_that_is_nearly_numbers_is_pointed_out(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_header_and_columns(tmp_path: Path) -> None:
         ("1,x\n2,y\n3,x\n", False),
         ("x,1\ny,2\n", False),
         ("country,2019,2020,2021\nFrance,1.5,2.5,3\nSpain,2.5,1,2\n", True),
-        ("A,B\n" + "B,A\n" * 5, False),
+        ("A,B\nB,A\nA,A\nB,B\n", False),
         ("left,right\n" + "B,A\nA,B\n" * 5, True),
         ("when,what\n2024-01-01,a\n2024-01-02,b\n", True),
         ("2024-01-01,a\n2024-01-02,b\n", False),
@@ -169,7 +169,7 @@ def test_what_stands_before_the_table(tmp_path: Path) -> None:
 
 
 def test_the_quarantine_keeps_line_bytes_and_reason(tmp_path: Path) -> None:
-    rows = b"\n".join(b"%d,x" % i for i in range(100))
+    rows = b"\n".join(b"%d,\xc3\xa9" % i for i in range(100))
     path = write(tmp_path, b"a,b\n" + rows + b"\n7,\xff\n1,2,3\na,b\n")
     dataset = csv(path)()
     found = [(one.line, one.raw, one.reason.partition(":")[0]) for one in dataset.quarantine.rejected]
@@ -279,7 +279,7 @@ def test_times(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"leap\.csv, line 3: .*2023-2-29.*Write the year first"):
         csv("leap.csv", folder=tmp_path, time=["year", "month", "day"])()
     write(tmp_path, "when\n31.03.2024\n", "german.csv")
-    with pytest.raises(DataError, match=r"line 2: column 'when' holds '31.03.2024'"):
+    with pytest.raises(DataError, match=r"line 2: no time: column 'when' holds '31.03.2024'"):
         csv("german.csv", folder=tmp_path, time="when")()
 
 
@@ -334,15 +334,15 @@ def messy(rows: int, seed: int = 0) -> str:
 
 @pytest.mark.parametrize("at_once", [1, 7, 100, 10_000])
 @pytest.mark.parametrize("block", [200, 5000, 1 << 24])
-def test_shards_are_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, block: int
-) -> None:
+def test_shards_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, block: int) -> None:
+    odd, timeless = messy(600).count("\n1,2\n"), messy(600).count("no day")
+    assert odd > timeless > 1
     write(tmp_path, messy(600))
     (tmp_path / "table.csv.gz").write_bytes(gzip.compress(messy(600).encode()))
     whole = csv("table.csv", time="when", folder=tmp_path)()
     assert whole.kinds == {"id": "number", "amount": "number", "when": "time", "name": "category", "late": "text"}
-    assert whole.quarantine.reasons() == {"wrong number of cells": 7, "no time": 4}
-    assert whole.quarantine.read == 600 + 11
+    assert whole.quarantine.reasons() == {"wrong number of cells": odd, "no time": timeless}
+    assert whole.quarantine.read == 600 + odd + timeless
     monkeypatch.setattr(TextFile.blocks, "__defaults__", (block,))
     monkeypatch.setattr(records.chunks, "__defaults__", (block,))
     for name in ("table.csv", "table.csv.gz"):

@@ -35,9 +35,7 @@ def rows_of(found: list[Chunk]) -> tuple[list[Row], list[tuple[int | None, bytes
         for i, cells in enumerate(chunk.cells.iter_rows()):
             rows.append((int(chunk.lines[i]), cells, chunk.raw(i)))
         places = [before + place for place in chunk.rejected_before]
-        rejected += [
-            (one.line, one.raw, one.reason, place) for one, place in zip(chunk.rejected, places, strict=True)
-        ]
+        rejected += [(one.line, one.raw, one.reason, place) for one, place in zip(chunk.rejected, places, strict=True)]
     return rows, rejected, (sum(c.blank for c in found), sum(c.comments for c in found))
 
 
@@ -55,9 +53,7 @@ def read(path: Path, layout: Layout, size: int, *, fast: bool, encoding: str = "
 
 @given(st.one_of(texts, bytes_), st.sampled_from([1, 2, 3]), st.sampled_from(['"', "'", ""]), st.integers(1, 30))
 @settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_both_ways_and_all_cuts_give_the_same(
-    tmp_path: Path, data: bytes, width: int, quote: str, size: int
-) -> None:
+def test_both_ways_and_all_cuts_give_the_same(tmp_path: Path, data: bytes, width: int, quote: str, size: int) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(data)
     layout = Layout(",", quote, width=width, header=("name", "value") if width == 2 else (), comment="#")
@@ -86,9 +82,7 @@ def test_every_line_is_a_row_rejected_blank_or_a_comment(data: bytes) -> None:
     """Counted by lines: what rows span, and one for each that was rejected, passed over or skipped."""
     found = split(data, True, Layout(",", comment="#"), "utf-8")
     total = len(list(records._LINE.finditer(data)))
-    spanned = sum(
-        len(list(records._LINE.finditer(data[begin:end]))) or 1 for begin, end in found.spans
-    )
+    spanned = sum(len(list(records._LINE.finditer(data[begin:end]))) or 1 for begin, end in found.spans)
     assert spanned + len(found.rejected) + found.blank + found.comments == total
     assert found.used == len(data)
     assert found.next_line == total + 1

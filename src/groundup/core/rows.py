@@ -53,10 +53,15 @@ def frame_of(rows: Any, origin: str) -> Made:
         raise DataError(
             f"{origin}: read {type(rows).__name__}, expected a frame, arrays, or an iterable of dicts or (x, y) pairs."
         )
+    return made_of(((number, item) for number, item in enumerate(rows, start=1)), origin, MAX_REJECTED)
+
+
+def made_of(items: Iterable[tuple[int, Any]], origin: str, max_rejected: float) -> Made:
+    """Numbered items, each of them a row. Raises DataError when there are none, or too many that can be no row."""
     taken: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
     types: dict[str, pl.DataType | None] = {}
-    for number, item in enumerate(rows, start=1):
+    for number, item in items:
         try:
             row = flat(row_of(item))
             types = merged(types, types_of(row))
@@ -64,10 +69,10 @@ def frame_of(rows: Any, origin: str) -> Made:
             rejected.append(Rejected(str(error), repr(item)[:1000].encode(errors="backslashreplace"), line=number))
             continue
         taken.append(row)
-    if not taken and not rejected:
-        raise DataError(f"{origin}: there are no rows.")
     read = len(taken) + len(rejected)
-    demand_few(len(rejected), read, MAX_REJECTED if taken else 0, rejected, origin)
+    if not read:
+        raise DataError(f"{origin}: there are no rows.")
+    demand_few(len(rejected), read, max_rejected if taken else 0, rejected, origin)
     return Made(columns_of(taken, types), Quarantine(read, len(taken), tuple(rejected)), tuple(said_of(types)))
 
 
@@ -217,11 +222,18 @@ def _encodable(text: str) -> str:
     return text
 
 
+MOST_COLUMNS = 20_000
+
+
 def merged(one: Types, other: Types) -> dict[str, pl.DataType | None]:
     """The types that hold the values of both, in order of first appearance."""
+    if all(name in one and one[name] == kind for name, kind in other.items()):
+        return one if isinstance(one, dict) else dict(one)
     found = dict(one)
     for name, kind in other.items():
         found[name] = merged_type(found.get(name), kind)
+    if len(found) > MOST_COLUMNS:
+        raise DataError(f"the rows have more than {MOST_COLUMNS:,} different names; their names are rather values.")
     return found
 
 
@@ -267,7 +279,9 @@ def columns_of(rows: Sequence[Mapping[str, Any]], types: Types) -> pl.DataFrame:
 
 def _series(name: str, values: list[Any], kind: pl.DataType | None) -> pl.Series:
     final = _final(kind)
-    if isinstance(final, pl.List) and all(isinstance(v, np.ndarray) and v.dtype == np.uint8 for v in values if v is not None):
+    if isinstance(final, pl.List) and all(
+        isinstance(v, np.ndarray) and v.dtype == np.uint8 for v in values if v is not None
+    ):
         shapes = {v.shape for v in values if v is not None}
         if len(shapes) == 1 and None not in values:
             return pl.Series(name, np.stack(values), dtype=pl.Array(pl.UInt8, shapes.pop()))

@@ -149,7 +149,7 @@ class Facts:
             commas=commas,
             commas_surely=_matches(present, _COMMA_SURELY) if commas == count else 0,
             booleans=int(present.str.to_lowercase().is_in(["true", "false"]).sum()),
-            distinct=_of(present, commas != count),
+            distinct=_of(present, distinct or commas != count),
         )
 
     def merge(self, other: Self) -> Self:

@@ -124,7 +124,9 @@ def _open(source: csv) -> _Opened:
     for argument, asked in (("columns", source.columns or ()), ("time", times)):
         for name in asked:
             if name not in names:
-                raise DataError(f"{path}: {argument} names {name!r}, but there is no such column.{nearest(name, names)}")
+                raise DataError(
+                    f"{path}: {argument} names {name!r}, but there is no such column.{nearest(name, names)}"
+                )
     if len(times) > 1 and "time" in names and "time" not in times:
         raise DataError(f"{path}: has a column 'time' already, so {times} cannot be combined into one of that name.")
     # As the columns lie, and not as they are named: what is derived of them stands behind them.
@@ -145,8 +147,8 @@ class _Counts:
     """Sums over the file while it is gone through."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.accepted = self.rejected = self.blank = 0
-        self.comments = dialect.comments
+        self.accepted = self.rejected = 0
+        self.blank, self.comments = dialect.blank, dialect.comments
         self.first: list[Rejected] = []
         self.reasons: dict[str, int] = {}
         self.refuse(dialect.rejected)

@@ -37,6 +37,8 @@ class Dialect:
     rejected: tuple[Rejected, ...]
     """What stands before the table and is no row of it."""
     comments: int
+    """Lines of comment before the first row."""
+    blank: int
     notes: tuple[str, ...]
 
 
@@ -117,9 +119,7 @@ def _start_of_last_line(data: bytes) -> int:
     return max(data.rstrip(b"\r\n").rfind(b"\n"), data.rstrip(b"\r\n").rfind(b"\r")) + 1
 
 
-def _best(
-    head: bytes, whole: bool, file: TextFile, given: tuple[str | None, str | None, str], before: int
-) -> _Tried:
+def _best(head: bytes, whole: bool, file: TextFile, given: tuple[str | None, str | None, str], before: int) -> _Tried:
     """The way by which the first lines fall into the same number of cells, the more the better."""
     separator, quote, comment = given
     quotes = (quote,) if quote is not None else ('"',)
@@ -189,17 +189,20 @@ def _with_header(file: TextFile, head: bytes, found: _Found, header: bool | Sequ
     tried, lead, comments, notes = found.tried, found.lead, found.comments, list(found.notes)
     records = tried.records
     width = len(header) if isinstance(header, (list, tuple)) else tried.width
+    if header is True and records.rows:
+        width = len(records.rows[0])
     first = next((i for i, row in enumerate(records.rows) if len(row) == width), len(records.rows))
     short = records.rows[0] if first == 1 else []
     rows = [row for row in records.rows[first:] if len(row) == width][:MOST_ROWS]
-    named_rows = len(short) == width - 1 > 0 and header is None and not any(_NUMBER.fullmatch(c.strip()) for c in short)
+    named_rows = len(short) == width - 1 > 0 and header is None and not has_header(rows)[0]
+    named_rows = named_rows and not any(_NUMBER.fullmatch(cell.strip()) for cell in short)
     if isinstance(header, (list, tuple)):
         names, has = [str(name) for name in header], False
     elif named_rows:
         first, names, has = 0, ["row name", *short], True
         notes.append("the header has one cell less than the rows: their first cell is called 'row name'")
     else:
-        has, why = (header, "as given") if header is not None else has_header(rows)
+        has, why = (bool(header), "as given") if header is not None else has_header(rows)
         names = list(rows[0]) if has and rows else [f"column {i + 1}" for i in range(width)]
         notes.append(f"{'the first row is the header' if has else 'no header line'}: {why}")
     begin = first + 1 if has else first
@@ -217,11 +220,17 @@ def _with_header(file: TextFile, head: bytes, found: _Found, header: bool | Sequ
         for row, number, (at, end) in list(zip(records.rows, records.lines, records.spans, strict=True))[:first]
     )
     rejected = tuple(sorted([*stands_before, *odd], key=lambda one: one.line or 0))
-    again = tuple(names) if has and width > 1 and not named_rows and not any("\n" in name or "\r" in name for name in names) else ()
+    again = (
+        tuple(names)
+        if has and width > 1 and not named_rows and not any("\n" in name or "\r" in name for name in names)
+        else ()
+    )
     layout = dataclasses.replace(tried.layout, width=width, header=again)
+    before = split(head[lead : lead + skip], True, tried.layout, file.encoding)
     if comments or records.comments:
         notes.append("lines that begin with " + repr(tried.layout.comment or "#") + " are comments")
-    return Dialect(layout, names, lead + skip, line, rejected, comments, tuple(notes))
+    comments += before.comments
+    return Dialect(layout, names, lead + skip, line, rejected, comments, before.blank, tuple(notes))
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> tuple[bool, str]:

@@ -8,7 +8,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from groundup.core.errors import DataError, nearest
 from groundup.data.sources.encodings import detect_encoding
@@ -121,7 +121,10 @@ def raw_blocks(path: Path, size: int = BLOCK_BYTES, skip: int = 0) -> Iterator[b
 
 def open_binary(path: Path) -> IO[bytes]:
     """The file opened, unpacked where it is gzip."""
-    return gzip.open(path, "rb") if read_start(path, 2) == GZIP else path.open("rb")
+    if read_start(path, 2) == GZIP:
+        unpacked: Any = gzip.open(path, "rb")
+        return cast("IO[bytes]", unpacked)
+    return path.open("rb")
 
 
 def read_whole(path: Path, most: int | None = None) -> bytes:

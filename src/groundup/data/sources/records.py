@@ -191,7 +191,8 @@ def _decoded(line: bytes, encoding: str) -> tuple[str, str]:
     try:
         text = line.decode(encoding)
     except UnicodeDecodeError as error:
-        said = f"bytes that are no text: {line[error.start]:#04x} at byte {error.start + 1} is not valid {encoding.upper()}"
+        place = f"{line[error.start]:#04x} at byte {error.start + 1}"
+        said = f"bytes that are no text: {place} is not valid {encoding.upper()}"
         return line.decode("ascii", errors="replace"), said
     if "\0" in text:
         return text, "bytes that are no text: a zero byte, as in a binary file (is it compressed?)"
@@ -242,7 +243,7 @@ class _Scanner:
                 return cells, index + 1, ""
 
     def _quoted(self, line: str, at: int, index: int) -> tuple[str | None, str, int, int]:
-        """A quoted cell from behind its opening mark; the line and place behind its closing one, which may be missing."""
+        """A quoted cell from behind its opening mark; line and place behind its closing one, which may be missing."""
         parts: list[str] = []
         size = 0
         while True:

@@ -14,7 +14,7 @@ from groundup.core.quarantine import Quarantine, Rejected
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """Some rows, and what was rejected between them: ``places`` says for each how many rows of the piece come before."""
+    """Some rows, and what was rejected between them; ``places`` says how many rows of the piece stand before each."""
 
     frame: pl.DataFrame
     rejected: tuple[Rejected, ...] = ()
