@@ -241,11 +241,13 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     from groundup.core.errors import DataError, RecipeError
     from groundup.core.preprocessing import Preprocessing
     from groundup.core.use import make
+    from groundup.data.sources.iterables import as_dataset
 
     recipe = _recipe(recipe, overrides)
     data = recipe.data
     terminal.stage("sources", _short(data.source))
-    dataset: Dataset = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)()
+    source_made = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)
+    dataset: Dataset = as_dataset(source_made(), _short(data.source))
     terminal.source(dataset)
     if dataset.notes:  # what could not be read goes into the ledger too
         dataset = apply(lambda read: read, dataset, _short(data.source))

@@ -191,7 +191,7 @@ def infer_kind(column: pl.Series) -> Kind:
         return "number"
     if kind.is_temporal():
         return "time"
-    if kind == pl.Binary or (isinstance(kind, (pl.Array, pl.List)) and _innermost(kind).is_integer()):
+    if kind == pl.Binary or (isinstance(kind, (pl.Array, pl.List)) and _innermost(kind) == pl.UInt8):
         return "image"
     if isinstance(kind, (pl.Array, pl.List)):
         return "list"

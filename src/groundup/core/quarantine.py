@@ -61,7 +61,7 @@ class Quarantine:
         return counts
 
     def to_json_lines(self) -> str:
-        """One JSON object a rejected row: ``file``, ``line``, ``reason``, ``raw`` (base64) and ``text`` (to be read)."""
+        """One JSON object a rejected row: ``file``, ``line``, ``reason``, ``raw`` (base64), ``text`` (to be read)."""
         return "".join(json.dumps(_line(one), ensure_ascii=False) + "\n" for one in self.rejected)
 
     @classmethod
@@ -81,7 +81,7 @@ def _line(one: Rejected) -> dict[str, Any]:
 def demand_few(
     rejected: int, read: int, limit: float, first: Iterable[Rejected], origin: str, advice: str = "Mend them"
 ) -> None:
-    """Raise DataError when more rows are rejected than ``limit`` allows: below 1 a share of those read, else a count."""
+    """Raise DataError when more are rejected than ``limit`` allows: below 1 a share of those read, else a count."""
     if rejected <= (limit * read if limit < 1 else limit):
         return
     named = list(first)[:SHOWN]

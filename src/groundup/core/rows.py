@@ -1,4 +1,4 @@
-"""Python values and foreign frames as a polars frame, one type a column: what JSON, iterables and Arrow files become."""
+"""Python values and foreign frames as a polars frame, one type a column; JSON, iterables and Arrow come by here."""
 
 from __future__ import annotations
 
@@ -56,13 +56,18 @@ def frame_of(rows: Any, origin: str) -> Made:
     return made_of(((number, item) for number, item in enumerate(rows, start=1)), origin, MAX_REJECTED)
 
 
-def made_of(items: Iterable[tuple[int, Any]], origin: str, max_rejected: float) -> Made:
-    """Numbered items, each of them a row. Raises DataError when there are none, or too many that can be no row."""
+def made_of(items: Iterable[tuple[int, Any]], origin: str, max_rejected: float, sort: type | None = None) -> Made:
+    """Numbered items, each of them a row, and of this sort where one is given.
+
+    Raises DataError when there are none, or too many that can be no row.
+    """
     taken: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
     types: dict[str, pl.DataType | None] = {}
     for number, item in items:
         try:
+            if sort is not None and not isinstance(item, sort):
+                raise UnfitError(f"of another sort than most: {type(item).__name__}, not {sort.__name__}")
             row = flat(row_of(item))
             types = merged(types, types_of(row))
         except UnfitError as error:

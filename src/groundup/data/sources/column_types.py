@@ -58,6 +58,33 @@ class Distinct:
 
 
 @dataclasses.dataclass(frozen=True)
+class Wording:
+    """What tells a column of texts from one of categories: how long its values are, and how many different ones."""
+
+    present: int = 0
+    characters: int = 0
+    distinct: Distinct = Distinct()
+
+    @classmethod
+    def of(cls, column: pl.Series) -> Self:
+        """Of strings, some of them missing."""
+        values = column.drop_nulls()
+        return cls(len(values), int(values.str.len_chars().sum() or 0), Distinct.of(values))
+
+    def merge(self, other: Self) -> Self:
+        """Of both together."""
+        distinct = self.distinct.merge(other.distinct)
+        return dataclasses.replace(
+            self, present=self.present + other.present, characters=self.characters + other.characters, distinct=distinct
+        )
+
+    def kind(self, rows: int) -> Kind:
+        """What the column most likely means among so many rows, as ``infer_kind`` tells it from the whole column."""
+        different = self.distinct.count + (self.present < rows)
+        return "text" if self.characters > PROSE * self.present or different > max(50, 0.5 * rows) else "category"
+
+
+@dataclasses.dataclass(frozen=True)
 class Reading:
     """How cells are read: what stands for a missing value, and how numbers are written."""
 
@@ -184,10 +211,10 @@ class Facts:
                 notes.append(f"column {name!r}: not-a-number read as missing, {self.undefined} times")
             return "number", reading, notes
         # A piece of nothing but plain whole numbers has counted no commas; it may stand beside one that has.
-        if self.commas + self.whole >= self.present and (reading.decimal_comma == "likely" or self.commas_surely):
-            if self.zeros == 0:
-                notes.append(f"column {name!r}: the comma read as decimal point")
-                return "number", dataclasses.replace(reading, decimal_comma="yes"), notes
+        believed = reading.decimal_comma == "likely" or self.commas_surely
+        if believed and self.commas + self.whole >= self.present:
+            notes.append(f"column {name!r}: the comma read as decimal point")
+            return "number", dataclasses.replace(reading, decimal_comma="yes"), notes
         if self.booleans == self.present:
             return "boolean", reading, notes
         notes += self._nearly_numbers(name)
@@ -211,8 +238,7 @@ class Facts:
         if self.characters > PROSE * self.present:
             return "text"
         assert self.distinct is not None
-        different = self.distinct.count + (self.present < self.rows)
-        return "text" if different > max(50, 0.5 * self.rows) else "category"
+        return Wording(self.present, self.characters, self.distinct).kind(self.rows)
 
 
 def _of(present: pl.Series, wanted: bool) -> Distinct | None:

@@ -200,7 +200,7 @@ def _scan(source: csv, *, keep: bool) -> _Scan:
     limit = source.max_rejected if counts.accepted else 0
     advice = ADVICE if counts.reasons.get("no time") else "Mend those lines, name another separator"
     demand_few(counts.rejected, read, limit, counts.first, opened.where, advice)
-    entry = Entry("csv", None, read, counts.accepted, notes=tuple([*_how(opened, counts), *opened.notes, *notes]))
+    entry = Entry("csv", None, read, counts.accepted, notes=(*_how(opened, counts), *opened.notes, *notes))
     return _Scan(opened, types, times, kinds, entry, None if kept is None else tuple(kept))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -239,7 +240,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> tuple[bool, str]:
         return True, "there are no rows"
     first, rest = [cell.strip() for cell in rows[0]], rows[1:]
     years = [int(cell) for cell in first if re.fullmatch(r"[12]\d{3}", cell)]
-    counted_up = len(years) >= 2 and all(b - a == 1 for a, b in zip(years, years[1:], strict=False))
+    counted_up = len(years) >= 2 and all(b - a == 1 for a, b in itertools.pairwise(years))
     speaks_for: list[str] = []
     against: list[str] = []
     weak: list[str] = []

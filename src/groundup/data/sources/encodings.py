@@ -16,7 +16,7 @@ _SURE = 0.8
 """Share of characters that must be common ones for a Chinese or Japanese encoding to be believed."""
 
 _FEWEST = {"gb18030": 1, "big5": 4, "cp932": 4}
-"""Characters that must be there; the second byte of Big5 and Shift-JIS may be ASCII, as it is behind a Western letter."""
+"""Characters that must be there; the second byte of Big5 and Shift-JIS may be ASCII, as behind a Western letter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +122,8 @@ def _is_wide(first: bytes, zeros: list[float], codec: str) -> bool:
 
 
 def _beyond_ascii(block: bytes, most: int) -> bytes:
-    lines = re.findall(rb"[^\n]*[\x80-\xff][^\n]*\n?", block[: 8 * most])
-    return b"".join(lines)[:most]
+    lines = [line for line in block[: 8 * most].split(b"\n") if not line.isascii()]
+    return (b"\n".join(lines) + b"\n")[:most] if lines else b""
 
 
 def _old(evidence: bytes) -> Encoding:

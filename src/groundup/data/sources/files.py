@@ -8,7 +8,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from groundup.core.errors import DataError, nearest
 from groundup.data.sources.encodings import detect_encoding
@@ -122,8 +122,7 @@ def raw_blocks(path: Path, size: int = BLOCK_BYTES, skip: int = 0) -> Iterator[b
 def open_binary(path: Path) -> IO[bytes]:
     """The file opened, unpacked where it is gzip."""
     if read_start(path, 2) == GZIP:
-        unpacked: Any = gzip.open(path, "rb")
-        return cast("IO[bytes]", unpacked)
+        return cast("IO[bytes]", gzip.GzipFile(path, "rb"))
     return path.open("rb")
 
 
