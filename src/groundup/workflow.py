@@ -272,7 +272,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
             samples = make(data.samples, "samples", where="recipe.data.samples")
-            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits)
+            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits, data.on_new)
         else:
             splits = splits.map(preprocessing)
         encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
@@ -487,8 +487,14 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
+    quarantine = prepared.splits.train.quarantine
+    if quarantine.rejected:
+        run.write("quarantine.jsonl", quarantine.to_json_lines())
+    read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
-    run.write_json("data.json", {"fingerprint": prepared.fingerprint, "rows": rows, "samples": samples})
+    run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
+    if hasattr(prepared.preprocessing.schema, "to_dict"):
+        run.write_json("schema.json", prepared.preprocessing.schema.to_dict())
 
 
 def _begin(trained: Trained, *, measure: bool = True) -> TrainState:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from groundup.core.errors import DataError, nearest
+from groundup.core.novelty import New
 from groundup.core.quarantine import Quarantine
 from groundup.core.rows import frame_of
 
@@ -64,6 +65,8 @@ class Dataset:
     """Where the rows came from, for messages: a file or folder."""
     quarantine: Quarantine = Quarantine()
     """What the source read and could not take; it travels along unchanged."""
+    new: tuple[New, ...] = ()
+    """What these rows, given to predict on, have that train did not."""
 
     def __len__(self) -> int:
         return self.frame.height

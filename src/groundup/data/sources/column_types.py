@@ -132,12 +132,9 @@ _COMMA_SURELY = r"^[+-]?(0*,[0-9]+|[0-9]*,([0-9]{1,2}|[0-9]{4,}))([eE][+-]?[0-9]
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
-    """What the cells of a column are, counted."""
+class Forms:
+    """How many values are written in which way."""
 
-    rows: int = 0
-    present: int = 0
-    markers: Mapping[str, int] = dataclasses.field(default_factory=dict)
     numbers: int = 0
     undefined: int = 0
     """Numbers that are NaN."""
@@ -149,6 +146,20 @@ class Facts:
     commas: int = 0
     commas_surely: int = 0
     booleans: int = 0
+
+    def __add__(self, other: Forms) -> Forms:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Forms(*(one + more for one, more in pairs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the cells of a column are, counted."""
+
+    rows: int = 0
+    present: int = 0
+    markers: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    forms: Forms = Forms()
     characters: int = 0
     odd: tuple[str, int] | None = None
     """The first value that is no number, and its line."""
@@ -160,36 +171,40 @@ class Facts:
         bare, numbers = reading.bare(cells)
         gone = bare.is_null()
         present = bare.drop_nulls()
-        count, num_numbers = len(present), int(numbers.len() - numbers.null_count())
+        count, num_numbers = len(present), len(numbers) - numbers.null_count()
         markers: dict[str, int] = {}
         if count < len(cells):
             stripped = cells.filter(gone).str.strip_chars()
             markers = dict(stripped.filter(stripped != "").value_counts(sort=True).iter_rows())
-        facts = cls(len(cells), count, markers, num_numbers, characters=int(present.str.len_chars().sum() or 0))
+        facts = cls(len(cells), count, markers, characters=int(present.str.len_chars().sum() or 0))
         if num_numbers == count:
-            return dataclasses.replace(facts, **_numeric(present, numbers, reading), distinct=_of(present, distinct))
+            forms = _numeric(present, numbers, reading)
+            return dataclasses.replace(facts, forms=forms, distinct=_of(present, distinct))
         first = int((numbers.is_null() & ~gone).arg_max() or 0)
         commas = _matches(present, _COMMA) if reading.decimal_comma in ("likely", "sure") else 0
-        return dataclasses.replace(
-            facts,
-            odd=(bare[first], int(lines[first])),
+        forms = Forms(
+            numbers=num_numbers,
             commas=commas,
             commas_surely=_matches(present, _COMMA_SURELY) if commas == count else 0,
             booleans=int(present.str.to_lowercase().is_in(["true", "false"]).sum()),
-            distinct=_of(present, distinct or commas != count),
         )
+        different = _of(present, distinct or commas != count)
+        return dataclasses.replace(facts, forms=forms, odd=(bare[first], int(lines[first])), distinct=different)
 
     def merge(self, other: Self) -> Self:
         """Of both together, in their order."""
-        summed = ("rows", "present", "numbers", "undefined", "whole", "zeros", "long", "commas", "commas_surely")
-        counts = {name: getattr(self, name) + getattr(other, name) for name in (*summed, "booleans", "characters")}
-        both = self.distinct is not None and other.distinct is not None
+        both = None
+        if self.distinct is not None and other.distinct is not None:
+            both = self.distinct.merge(other.distinct)
         return dataclasses.replace(
             self,
-            **counts,
+            rows=self.rows + other.rows,
+            present=self.present + other.present,
             markers=merge_counts(dict(self.markers), dict(other.markers)),
+            forms=self.forms + other.forms,
+            characters=self.characters + other.characters,
             odd=self.odd or other.odd,
-            distinct=self.distinct.merge(other.distinct) if both and self.distinct and other.distinct else None,
+            distinct=both,
         )
 
     def settle(self, name: str, reading: Reading) -> tuple[Type, Reading, list[str]]:
@@ -198,34 +213,34 @@ class Facts:
         notes = [f"column {name!r}: {marker!r} read as missing, {count} times" for marker, count in order]
         if not self.present:
             return "missing", reading, [*notes, f"column {name!r}: every value is missing"]
-        if self.numbers == self.whole == self.present:
-            if self.zeros:
+        if self.forms.numbers == self.forms.whole == self.present:
+            if self.forms.zeros:
                 notes.append(f"column {name!r}: numbers with leading zeros; kept as strings, as codes are")
                 return "string", reading, notes
-            if not self.long:
+            if not self.forms.long:
                 return "whole", reading, notes
             notes.append(f"column {name!r}: whole numbers too large for 64 bits; kept as strings")
             return "string", reading, notes
-        if self.numbers == self.present:
-            if self.undefined:
-                notes.append(f"column {name!r}: not-a-number read as missing, {self.undefined} times")
+        if self.forms.numbers == self.present:
+            if self.forms.undefined:
+                notes.append(f"column {name!r}: not-a-number read as missing, {self.forms.undefined} times")
             return "number", reading, notes
         # A piece of nothing but plain whole numbers has counted no commas; it may stand beside one that has.
-        believed = reading.decimal_comma == "likely" or self.commas_surely
-        if believed and self.commas + self.whole >= self.present:
+        believed = reading.decimal_comma == "likely" or self.forms.commas_surely
+        if believed and self.forms.commas + self.forms.whole >= self.present:
             notes.append(f"column {name!r}: the comma read as decimal point")
             return "number", dataclasses.replace(reading, decimal_comma="yes"), notes
-        if self.booleans == self.present:
+        if self.forms.booleans == self.present:
             return "boolean", reading, notes
         notes += self._nearly_numbers(name)
         return ("prose" if self.characters > PROSE * self.present else "string"), reading, notes
 
     def _nearly_numbers(self, name: str) -> list[str]:
         assert self.odd is not None
-        if self.numbers < 0.5 * self.present:
+        if self.forms.numbers < 0.5 * self.present:
             return []
         return [
-            f"column {name!r} stays text: {self.present - self.numbers} values are no number, the first "
+            f"column {name!r} stays text: {self.present - self.forms.numbers} values are no number, the first "
             f"{self.odd[0]!r} at line {self.odd[1]}; if they stand for missing values, list them under missing"
         ]
 
@@ -249,19 +264,17 @@ def _matches(present: pl.Series, pattern: str) -> int:
     return int(present.str.contains(pattern).sum())
 
 
-def _numeric(present: pl.Series, numbers: pl.Series, reading: Reading) -> dict[str, Any]:
+def _numeric(present: pl.Series, numbers: pl.Series, reading: Reading) -> Forms:
+    """Of values that are all numbers."""
     plain = reading.plain(present)
-    is_whole = plain.str.contains(r"^[+-]?[0-9]+$")
-    whole = int(is_whole.sum())
-    if not whole:
-        return {"undefined": int(numbers.is_nan().sum() or 0)}
-    digits = plain.filter(is_whole)
-    return {
-        "undefined": int(numbers.is_nan().sum() or 0),
-        "whole": whole,
-        "zeros": _matches(digits, r"^[+-]?0[0-9]"),
-        "long": digits.cast(pl.Int64, strict=False).null_count(),
-    }
+    digits = plain.filter(plain.str.contains(r"^[+-]?[0-9]+$"))
+    return Forms(
+        numbers=len(present),
+        undefined=int(numbers.is_nan().sum() or 0),
+        whole=len(digits),
+        zeros=_matches(digits, r"^[+-]?0[0-9]"),
+        long=digits.cast(pl.Int64, strict=False).null_count(),
+    )
 
 
 def typed(cells: pl.Series, settled: Type, reading: Reading) -> pl.Series:

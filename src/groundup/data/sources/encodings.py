@@ -133,7 +133,7 @@ def _old(evidence: bytes) -> Encoding:
     broken = evidence.decode("utf-8", errors="replace").count("�")
     if whole >= broken:
         return Encoding("utf-8", "UTF-8, damaged in places")
-    scored = [(_common(evidence, codec, common, any_of), codec, said) for codec, said, common, any_of in _EAST]
+    scored = [(_usual_share(evidence, codec, common, any_of), codec, said) for codec, said, common, any_of in _EAST]
     share, codec, said = max(scored)
     if share >= _SURE:
         return Encoding(codec, said)
@@ -157,7 +157,7 @@ def _may_be_rare_chinese(evidence: bytes) -> bool:
     return len(characters) >= 8 and sum(character[1] > 0x7F for character in characters) >= len(characters) / 2
 
 
-def _common(evidence: bytes, codec: str, common: re.Pattern[bytes], any_of: re.Pattern[bytes]) -> float:
+def _usual_share(evidence: bytes, codec: str, common: re.Pattern[bytes], any_of: re.Pattern[bytes]) -> float:
     """Share of the characters beyond ASCII that are common in the encoding's language; 0 for what it cannot be."""
     cut = evidence[: evidence.rfind(b"\n") + 1] or evidence
     wrong = len(re.findall("�", cut.decode(codec, errors="replace")))
