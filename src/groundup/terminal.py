@@ -199,7 +199,9 @@ def splits(made: Splits, leaks: Sequence[Any]) -> None:
 
 def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
     """What was learned from train, what each step changed, and the samples that came of it."""
-    if hasattr(fitted.schema, "columns"):
+    from groundup.core.schema import Schema
+
+    if isinstance(fitted.schema, Schema):
         schema(fitted.schema)
     done = {name: _since_split(part.history) for name, part in made.parts().items()}
     if done["train"]:

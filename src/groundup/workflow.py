@@ -475,6 +475,8 @@ def _not_without_a_checkpoint(run: Run) -> Iterator[None]:
 
 def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
     """What is known before the first step: the ledger, what was fitted, the proof and the plan."""
+    from groundup.core.schema import Schema
+
     entries: list[Any] = []
     for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
         entries += [entry for entry in part.history if entry not in entries]
@@ -493,7 +495,7 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
     read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
     run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
-    if hasattr(prepared.preprocessing.schema, "to_dict"):
+    if isinstance(prepared.preprocessing.schema, Schema):
         run.write_json("schema.json", prepared.preprocessing.schema.to_dict())
 
 

@@ -3,12 +3,12 @@
 from groundup.data.sources.bundled import scikit_learn
 from groundup.data.sources.columnar import arrow, parquet
 from groundup.data.sources.csv_files import csv
-from groundup.data.sources.images import image_folder
+from groundup.data.sources.images import idx, image_folder, image_table
 from groundup.data.sources.iterables import iterable
 from groundup.data.sources.json_files import json, json_lines
 from groundup.data.sources.text import standard_library, text_files
 
 __all__ = [
-    "arrow", "csv", "image_folder", "iterable", "json", "json_lines", "parquet", "scikit_learn", "standard_library",
-    "text_files",
+    "arrow", "csv", "idx", "image_folder", "image_table", "iterable", "json", "json_lines", "parquet", "scikit_learn",
+    "standard_library", "text_files",
 ]  # fmt: skip
