@@ -62,6 +62,9 @@ def detect(
         head, whole = file.head(size)
         if not whole:
             head = head[: head.rfind(b"\n") + 1] or head
+        lines = head.split(b"\n", MOST_ROWS)
+        if len(lines) > MOST_ROWS:
+            head, whole = head[: len(head) - len(lines[-1])], False
         found = _detect(file, head, whole, (separator, quote, comment), header)
         if whole or len(found.tried.records.rows) > 1:
             break

@@ -149,7 +149,7 @@ def split(data: bytes, last: bool, layout: Layout, encoding: str, line: int = 1)
     A row ends at CR LF, LF or CR outside quotation marks. One that cannot be read is rejected by its first line, and
     reading goes on behind that, so that one stray mark costs one line.
     """
-    places = [match.span() for match in _LINE.finditer(data, 0, len(data) if last else _safe_end(data))]
+    places = [match.span() for match in _LINE.finditer(data, 0, len(data) if last else safe_end(data))]
     decoded = [_decoded(data[begin:end], encoding) for begin, end in places]
     scanner = _Scanner(decoded, layout)
     records = Records([], [], [], [], [], 0, 0, 0, line)
@@ -180,7 +180,7 @@ def split(data: bytes, last: bool, layout: Layout, encoding: str, line: int = 1)
     return dataclasses.replace(records, blank=blank, comments=comments, used=used, next_line=line + index)
 
 
-def _safe_end(data: bytes) -> int:
+def safe_end(data: bytes) -> int:
     """Behind the last line that surely ends here: a CR at the very end may be half of a CR LF."""
     end = data.rfind(b"\n") + 1
     return end or data.rfind(b"\r", 0, max(len(data) - 1, 0)) + 1
