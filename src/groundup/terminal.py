@@ -183,7 +183,7 @@ def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encod
     done = {name: _since_split(part.history) for name, part in made.parts().items()}
     if done["train"]:
         cells = {name: [sum(e.cells_changed.values()) for e in entries] for name, entries in done.items()}
-        removed = {name: sum(len(e.removed) for e in entries) for name, entries in done.items()}
+        removed = {name: sum(e.num_removed for e in entries) for name, entries in done.items()}
         rows = [
             (entry.step, *(cells[name][i] if i < len(cells[name]) else 0 for name in done), "; ".join(entry.notes))
             for i, entry in enumerate(done["train"])

@@ -12,16 +12,19 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from groundup.core.coerce import coerce
-from groundup.core.dataset import Dataset, Kind, Splits, apply
+from groundup.core.contract import contract_of
+from groundup.core.dataset import Dataset, Kind, Split, Splits, apply
 from groundup.core.errors import CheckpointError, DataError
+from groundup.core.sampling import reservoir
 from groundup.core.use import Use, import_path, resolve, signature_of
+
+if TYPE_CHECKING:  # what only cleans data needs no torch, which costs 200 MB
+    from torch import Tensor
 
 
 @runtime_checkable
@@ -108,9 +111,9 @@ class Preprocessing:
         schema = dict(splits.train.kinds)
         fitted: list[Any] = []
         for step in prepare:
+            name, seen = step_name(step), learned_from(step, len(splits.train))
             step = fit_step(step, splits.train)
-            name = step_name(step)
-            splits = splits.map(lambda part, step=step, name=name: apply(step, part, name))  # type: ignore[misc]
+            splits = splits.map(lambda part, step=step, name=name, seen=seen: apply(step, part, name, seen))  # type: ignore[misc]
             fitted.append(step)
         return cls(tuple(fitted), fit_step(samples, splits.train), schema), splits
 
@@ -144,12 +147,26 @@ def fit_step(step: Any, train: Dataset) -> Any:
     """Fit one step on train; on anything else it is refused. A plain function has nothing to fit."""
     if not hasattr(step, "fit"):
         return step
-    if train.split != "train":
+    refuse_fit(step, train.split)
+    if contract_of(step) == "sampled":
+        train = reservoir(train, step.sample_rows, getattr(step, "seed", 0))
+    return step.fit(train)
+
+
+def refuse_fit(step: Any, split: Split | None) -> None:
+    """Raises DataError for fitting on anything but train."""
+    if split != "train":
         raise DataError(
-            f"{step_name(step)}: fitting on {train.split or 'data that is not yet split'} would leak; "
+            f"{step_name(step)}: fitting on {split or 'data that is not yet split'} would leak; "
             "only the train split may be fitted on."
         )
-    return step.fit(train)
+
+
+def learned_from(step: Any, num_train: int) -> dict[str, int]:
+    """Which split, and how many rows of it, a step learns from when train has so many; empty if it learns nothing."""
+    if not hasattr(step, "fit"):
+        return {}
+    return {"train": min(step.sample_rows, num_train) if contract_of(step) == "sampled" else num_train}
 
 
 def step_name(step: Any) -> str:
@@ -216,4 +233,6 @@ def _remake(value: Any, slot: str, trusted: tuple[str, ...] | None) -> Any:
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor over the same memory; a read-only array is copied first."""
+    import torch
+
     return torch.from_numpy(array if array.flags.writeable else array.copy())

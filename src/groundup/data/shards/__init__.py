@@ -1,0 +1,32 @@
+"""Data of any size: rows in Parquet shards, and the same steps carried out over them by this process, a pool, or Ray."""
+
+from groundup.data.shards.carry import Workshop, carry_out, fingerprint, fit, fit_and_carry, written
+from groundup.data.shards.encoded import EncodedShards, encode_shards
+from groundup.data.shards.executors import Local, Processes, RayCluster, executor
+from groundup.data.shards.folder import Shards, open_shards, verify
+from groundup.data.shards.memory import Room, check_runner, parse_bytes
+from groundup.data.shards.parts import split_shards
+from groundup.data.shards.reading import read
+
+__all__ = [
+    "EncodedShards",
+    "Local",
+    "Processes",
+    "RayCluster",
+    "Room",
+    "Shards",
+    "Workshop",
+    "carry_out",
+    "check_runner",
+    "encode_shards",
+    "executor",
+    "fingerprint",
+    "fit",
+    "fit_and_carry",
+    "open_shards",
+    "parse_bytes",
+    "read",
+    "split_shards",
+    "verify",
+    "written",
+]
