@@ -26,8 +26,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches without end, epoch after epoch, from where ``bookmark`` stands.
 
-    Each epoch hands out every sample once, in an order of its own (as they stand without ``shuffle``); its last batch
-    may be short. A batch carries the bookmark that stands behind it, and a stream begun there goes on bit for bit as
+    Each epoch hands out every sample once, in an order of its own (as they stand without ``shuffle``; drawn by the
+    samples themselves where they have an ``order(seed, epoch)``); its last batch may be short. A batch carries the bookmark that stands behind it, and a stream begun there goes on bit for bit as
     this one does. Raises DataError for data without samples, and for a bookmark that lies outside of it.
     """
     _check(encoded, batch_size)
@@ -47,7 +47,7 @@ def _endless(
     epoch, position = bookmark
     size = len(encoded)
     while True:
-        order = epoch_order(size, seed, epoch) if shuffle else np.arange(size)
+        order = _order(encoded, seed, epoch) if shuffle else np.arange(size)
         while position < size:
             positions = order[position : position + batch_size]
             inputs, targets = encoded.batch(positions, augment, seed, epoch)
@@ -79,6 +79,12 @@ def num_batches(encoded: Encoded, batch_size: int) -> int:
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray[Any, Any]:
     """The order of one epoch: a permutation of ``range(size)`` drawn from (seed, epoch)."""
     return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+def _order(encoded: Encoded, seed: int, epoch: int) -> Any:
+    """The order of an epoch, sliced as it is handed out; data that are not in memory have one that spares reading."""
+    own = getattr(encoded, "order", None)
+    return epoch_order(len(encoded), seed, epoch) if own is None else own(seed, epoch)
 
 
 def _check(encoded: Encoded, batch_size: int) -> None:

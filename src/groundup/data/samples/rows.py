@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
@@ -19,9 +19,11 @@ from groundup.data.samples.targets import (
     decode_output,
     decode_target,
     encode_target,
-    learn_target,
+    finish_target,
+    merge_target,
     present_output,
     target_sizes,
+    target_told,
 )
 
 
@@ -80,13 +82,31 @@ class Rows:
     task: Literal["auto", "classify", "regress"] = "auto"
     learned: Mapping[str, Any] | None = None
 
+    BY_ROW: ClassVar = True
+    """What becomes of a row does not depend on the others, so shards can be encoded one by one."""
+
     def fit(self, train: Dataset) -> Self:
         """Settle inputs and task, learn the classes or the target's scale. Raises DataError as its parts do."""
-        target = learn_target(train, self.target, self.task, "Rows")
-        inputs = choose_inputs(train, self.inputs, exclude=(self.target,), by="Rows")
-        kinds = {name: train.kinds[name] for name in train.columns if name != self.target}
-        learned = {"rows": len(train), "inputs": inputs, "target": target, "kinds": kinds}
-        return dataclasses.replace(self, task=target["task"], learned=learned)
+        if not len(train):
+            raise DataError("Rows: train has no rows.")
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> dict[str, Any]:
+        """The input columns and their kinds, and what these rows tell of the target."""
+        target = target_told(shard, self.target, self.task, "Rows")
+        inputs = choose_inputs(shard, self.inputs, exclude=(self.target,), by="Rows")
+        kinds = {name: shard.kinds[name] for name in shard.columns if name != self.target}
+        return {"rows": len(shard), "inputs": inputs, "target": target, "kinds": kinds}
+
+    def merge(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        """What both tell together."""
+        target = merge_target(one["target"], other["target"], self.task)
+        return {**one, "rows": one["rows"] + other["rows"], "target": target}
+
+    def finish(self, state: dict[str, Any]) -> Self:
+        """The same builder with ``learned`` set."""
+        target = finish_target(state["target"], self.target, self.task, "Rows")
+        return dataclasses.replace(self, task=target["task"], learned={**state, "target": target})
 
     def sizes(self) -> dict[str, Any]:
         """``in_features``, ``input_shape``, ``out_features``, and ``num_classes`` where there are classes."""

@@ -10,14 +10,18 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from groundup.core.dataset import Dataset
+from groundup.core.dataset import Dataset, Kind
 from groundup.core.errors import DataError
+from groundup.core.statistics import Moments, merge_counts
 from groundup.data.prepare.columns import present_numbers, spellings
-from groundup.data.prepare.scaling import moments
 
 MAX_INTEGER_CLASSES = 20
 ROWS_PER_INTEGER_CLASS = 5
 """Whole numbers are classes when there are at most so many of them, each on so many rows in the mean."""
+
+
+MOST_COUNTED = 10_000
+"""Distinct numbers that are counted one by one; a target with more has no classes."""
 
 
 def learn_target(train: Dataset, name: str, task: str, by: str) -> dict[str, Any]:
@@ -27,35 +31,77 @@ def learn_target(train: Dataset, name: str, task: str, by: str) -> dict[str, Any
     and each stands on at least 5 rows in the mean; any other number is a value. Raises DataError for a target that
     is missing somewhere, constant, of another kind, or changed by a step before.
     """
+    return finish_target(target_told(train, name, task, by), name, task, by)
+
+
+def target_told(train: Dataset, name: str, task: str, by: str) -> dict[str, Any]:
+    """What some rows of train tell of the target: its kind, how often each value stands there, and its moments."""
     train.need(name, by=f"{by}.target")
+    kind = train.kinds[name]
+    told: dict[str, Any] = {"rows": len(train), "kind": kind, "counts": {}, "whole": True, "moments": None}
     if not len(train):
-        raise DataError(f"{by}: train has no rows.")
+        return told
     refuse_changed(train, name, by)
     refuse_missing(train, name, by)
-    kind = train.kinds[name]
-    column = train.frame[name]
     if kind not in ("number", "category", "boolean"):
         raise DataError(f"{by}.target: column {name!r} is of kind {kind}; a target is a number, category or boolean.")
-    if task == "auto":
-        task = "classify" if kind != "number" or _few_whole(column) else "regress"
     if task == "regress" and kind != "number":
         raise DataError(
             f'{by}.target: column {name!r} is of kind {kind}, so there is no value to regress; use task = "classify".'
         )
-    if column.n_unique() < 2:
+    column = train.frame[name]
+    if kind == "number":
+        told["moments"] = Moments.of(present_numbers(train, name, by)).state
+        told["whole"] = not column.dtype.is_float() or bool((column == column.round(0)).all())
+    told["counts"] = _limited(dict(column.value_counts(sort=False).sort(name).iter_rows()), kind, task)
+    return told
+
+
+def _limited(counts: dict[Any, int] | None, kind: Kind, task: str) -> dict[Any, int] | None:
+    """None for the counts of a number with so many values that it has no classes."""
+    many = counts is not None and kind == "number" and task != "classify" and len(counts) > MOST_COUNTED
+    return None if many else counts
+
+
+def merge_target(one: dict[str, Any], other: dict[str, Any], task: str) -> dict[str, Any]:
+    """What the rows of both tell."""
+    if not one["rows"] or not other["rows"]:
+        return other if not one["rows"] else one
+    counts = None
+    if one["counts"] is not None and other["counts"] is not None:
+        counts = _limited(merge_counts(one["counts"], other["counts"]), one["kind"], task)
+    moments = None
+    if one["moments"] is not None:
+        moments = Moments.from_state(one["moments"]).merge(Moments.from_state(other["moments"])).state
+    return {
+        "rows": one["rows"] + other["rows"], "kind": one["kind"], "counts": counts,
+        "whole": one["whole"] and other["whole"], "moments": moments,
+    }  # fmt: skip
+
+
+def finish_target(told: dict[str, Any], name: str, task: str, by: str) -> dict[str, Any]:
+    """What ``learn_target`` gives, of all that was told."""
+    if not told["rows"]:
+        raise DataError(f"{by}: train has no rows.")
+    counts = told["counts"]
+    if task == "auto":
+        task = "classify" if told["kind"] != "number" or _few_whole(told) else "regress"
+    if counts is not None and len(counts) < 2:
         raise DataError(
-            f"{by}.target: column {name!r} is constant: all {len(train)} rows of train have {column[0]!r}. "
+            f"{by}.target: column {name!r} is constant: all {told['rows']} rows of train have {next(iter(counts))!r}. "
             "Nothing can be learned from it."
         )
     if task == "regress":
-        mean, deviation = moments(present_numbers(train, name, by))
-        if not deviation:
-            raise DataError(f"{by}.target: column {name!r} is constant: {mean} in all {len(train)} rows of train.")
-        return {"task": task, "mean": mean, "deviation": deviation}
-    values = column.unique().sort()
-    if kind == "number" and (values == values.round(0)).all():
-        values = values.cast(pl.Int64)
-    return {"task": task, "classes": values.to_list(), "counts": [int((column == value).sum()) for value in values]}
+        moments = Moments.from_state(told["moments"])
+        if not moments.deviation:
+            raise DataError(
+                f"{by}.target: column {name!r} is constant: {moments.mean} in all {told['rows']} rows of train."
+            )
+        return {"task": task, "mean": moments.mean, "deviation": moments.deviation}
+    if told["kind"] == "number" and told["whole"]:
+        counts = {int(value): count for value, count in counts.items()}
+    classes = pl.Series(list(counts)).sort().to_list()
+    return {"task": task, "classes": classes, "counts": [counts[value] for value in classes]}
 
 
 def refuse_changed(dataset: Dataset, name: str, by: str) -> None:
@@ -166,8 +212,8 @@ def present_output(decoded: np.ndarray[Any, Any], learned: Mapping[str, Any]) ->
     ]
 
 
-def _few_whole(column: pl.Series) -> bool:
-    if column.dtype.is_float() and not (column == column.round(0)).all():
+def _few_whole(told: dict[str, Any]) -> bool:
+    counts = told["counts"]
+    if not told["whole"] or counts is None:
         return False
-    distinct = column.n_unique()
-    return distinct <= MAX_INTEGER_CLASSES and distinct * ROWS_PER_INTEGER_CLASS <= len(column)
+    return len(counts) <= MAX_INTEGER_CLASSES and len(counts) * ROWS_PER_INTEGER_CLASS <= int(told["rows"])

@@ -1,4 +1,4 @@
-"""Data of any size: rows in Parquet shards, and the same steps carried out over them by this process, a pool, or Ray."""
+"""Data of any size: rows in Parquet shards, and the same steps over them, by this process, a pool, or Ray."""
 
 from groundup.data.shards.carry import Workshop, carry_out, fingerprint, fit, fit_and_carry, written
 from groundup.data.shards.encoded import EncodedShards, encode_shards

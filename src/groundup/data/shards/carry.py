@@ -128,9 +128,12 @@ def fit(shop: Workshop, step: Any, train: Shards, stage: str) -> tuple[Any, dict
         (piece, step, folder / f"{file.name}.npz") for piece, file in zip(train.pieces(), train.files, strict=True)
     ]
     state, rows = None, 0
-    for place, told in enumerate(shop.executor.each(partial_of, learning)):
-        state = told["state"] if place == 0 else step.merge(state, told["state"])
-        rows += told["rows"]
+    for told in shop.executor.each(partial_of, learning):
+        if told["rows"]:  # a shard of which no row is left tells nothing
+            state = step.merge(state, told["state"]) if rows else told["state"]
+            rows += told["rows"]
+    if not rows:
+        return step.fit(train.pieces()[0].seen()), {"train": 0}
     return step.finish(state), {"train": rows}
 
 
@@ -140,7 +143,7 @@ def partial_of(piece: Piece, step: Any, path: Path) -> dict[str, Any]:
         told: dict[str, Any] = load_state(path)
     except (OSError, ValueError, KeyError):
         shard = piece.seen()
-        told = {"rows": len(shard), "state": step.partial(shard)}
+        told = {"rows": len(shard), "state": step.partial(shard) if len(shard) else None}
         save_state(path, told)
     return told
 

@@ -1,4 +1,4 @@
-"""Samples of shards, ready for the model: a few shards are in memory, whatever the order in which samples are asked for.
+"""Samples of shards, ready for the model: a few shards are in memory, in whatever order samples are asked for.
 
 An epoch goes through the shards in an order of its own, a few at a time, and through the rows of those few by chance,
 drawn from (seed, epoch) alone; so a bookmark still says all that resuming needs.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,29 +42,32 @@ class EpochOrder:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def _windows(self) -> list[Array]:
+    @functools.cached_property
+    def windows(self) -> list[Array]:
         """The shards in the order of the epoch, a few at a time."""
         shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.starts) - 1)
         return [shuffled[i : i + SHARDS_AT_ONCE] for i in range(0, len(shuffled), SHARDS_AT_ONCE)]
 
+    @functools.cached_property
+    def ends(self) -> Array:
+        """Place in the order behind each window's last sample."""
+        return np.cumsum([(self.starts[window + 1] - self.starts[window]).sum() for window in self.windows])
+
     def __getitem__(self, cut: slice) -> Array:
         start, stop, _ = cut.indices(len(self))
-        windows = self._windows()
-        sizes = [int((self.starts[window + 1] - self.starts[window]).sum()) for window in windows]
-        ends = np.cumsum(sizes)
-        found = []
-        for number in range(int(np.searchsorted(ends, start, side="right")), len(windows)):
-            begins = int(ends[number]) - sizes[number]
+        found = [np.zeros(0, dtype=np.int64)]
+        for number in range(int(np.searchsorted(self.ends, start, side="right")), len(self.windows)):
+            begins = int(self.ends[number - 1]) if number else 0
             if begins >= stop:
                 break
-            found.append(self._window(number, windows[number])[max(0, start - begins) : stop - begins])
-        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+            found.append(self._window(number)[max(0, start - begins) : stop - begins])
+        return np.concatenate(found)
 
-    def _window(self, number: int, window: Array) -> Array:
+    def _window(self, number: int) -> Array:
         if number not in self.drawn:
             if len(self.drawn) >= 2:  # a batch may lie across two
                 self.drawn.pop(min(self.drawn))
-            positions = np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in window])
+            positions = np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in self.windows[number]])
             self.drawn[number] = np.random.default_rng([self.seed, self.epoch, number]).permutation(positions)
         return self.drawn[number]
 
@@ -116,7 +120,7 @@ class EncodedShards:
         return self.held[number]
 
     def arrays(self) -> tuple[Array, Array]:
-        """Inputs and targets of all samples, as baselines take them. Raises DataError when they do not fit in memory."""
+        """Inputs and targets of all samples, as baselines take them. Raises DataError when they do not fit."""
         size = sum(one.nbytes for one in self._shard(0).arrays()) * len(self.pieces)
         if size * 2 > self.memory_bytes:
             raise DataError(

@@ -79,8 +79,8 @@ def _positions(split: Callable[[Dataset], Splits], thin: Dataset, name: str) -> 
         not part.frame.equals(thin.frame[part.frame[ROW].to_numpy()]) for part in parts.values()
     ):
         raise DataError(
-            f"{name}: cuts rows up or changes them, which needs all of them in memory; they do not fit. Cut them before, "
-            "take a split that leaves rows whole, or raise recipe.data.memory."
+            f"{name}: cuts rows up or changes them, which needs all of them in memory, and they do not fit. Cut them "
+            "before, take a split that leaves rows whole, or raise recipe.data.memory."
         )
     return found
 
@@ -109,6 +109,6 @@ def write_parts(piece: Piece, part_of: Array, paths: dict[str, Path]) -> dict[st
     dataset = piece.read()
     assert set(paths) <= set(get_args(Split))
     return {
-        part: write_shard(dataset.take(np.flatnonzero(part_of == PARTS.index(part))), path)  # type: ignore[arg-type]
+        part: write_shard(dataset.take(np.flatnonzero(part_of == PARTS.index(part))), path)
         for part, path in paths.items()
     }
