@@ -7,7 +7,7 @@ import hashlib
 import io
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -150,19 +150,48 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 over the rows in order and the kinds; equal values give equal digests however they lie in memory."""
-        import pyarrow as pa  # type: ignore[import-untyped]
+        return fingerprint_of(iter([self]), self.kinds)
 
-        digest = hashlib.sha256(repr(sorted(self.kinds.items())).encode())
-        for column in self.frame.iter_columns():  # one by one, so that only one is copied at a time
-            digest.update(repr(column.dtype).encode() + np.packbits(column.is_null().to_numpy()).tobytes())
-            buffer = io.BytesIO()
-            values = column.drop_nulls().rechunk()  # what lies under a null, or behind the last bit, is arbitrary
-            values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values
-            table = values.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
-            with pa.ipc.new_stream(buffer, table.schema) as stream:  # Arrow's own writer keeps no trace of the layout
-                stream.write_table(table)
-            digest.update(buffer.getbuffer())
-        return digest.hexdigest()
+
+BLOCK_ROWS = 1 << 16
+"""Rows that a fingerprint takes together, so that it can be had of rows that are not in memory at once."""
+
+
+def fingerprint_of(pieces: Iterator[Dataset], kinds: Mapping[str, Kind]) -> str:
+    """The fingerprint of rows that come in pieces; it does not depend on where they are cut."""
+    digests = [_block_digest(block, kinds) for block in _blocks(pieces)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _blocks(pieces: Iterator[Dataset]) -> Iterator[pl.DataFrame]:
+    """The rows BLOCK_ROWS at a time; one empty block where there are none."""
+    rest: pl.DataFrame | None = None
+    given = False
+    for piece in pieces:
+        rest = piece.frame if rest is None or not rest.height else pl.concat([rest, piece.frame])
+        start = 0
+        while rest.height - start > BLOCK_ROWS:
+            yield rest[start : start + BLOCK_ROWS]
+            start, given = start + BLOCK_ROWS, True
+        rest = rest[start:]
+    if rest is not None and (rest.height or not given):
+        yield rest
+
+
+def _block_digest(frame: pl.DataFrame, kinds: Mapping[str, Kind]) -> str:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    digest = hashlib.sha256(repr(sorted(kinds.items())).encode())
+    for column in frame.iter_columns():  # one by one, so that only one is copied at a time
+        digest.update(repr(column.dtype).encode() + np.packbits(column.is_null().to_numpy()).tobytes())
+        buffer = io.BytesIO()
+        values = column.drop_nulls().rechunk()  # what lies under a null, or behind the last bit, is arbitrary
+        values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values
+        table = values.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
+        with pa.ipc.new_stream(buffer, table.schema) as stream:  # Arrow's own writer keeps no trace of the layout
+            stream.write_table(table)
+        digest.update(buffer.getbuffer())
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

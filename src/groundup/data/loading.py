@@ -27,8 +27,9 @@ def batches(
     """Batches without end, epoch after epoch, from where ``bookmark`` stands.
 
     Each epoch hands out every sample once, in an order of its own (as they stand without ``shuffle``; drawn by the
-    samples themselves where they have an ``order(seed, epoch)``); its last batch may be short. A batch carries the bookmark that stands behind it, and a stream begun there goes on bit for bit as
-    this one does. Raises DataError for data without samples, and for a bookmark that lies outside of it.
+    samples themselves where they have ``order(seed, epoch)``); its last batch may be short. A batch carries the
+    bookmark that stands behind it, and a stream begun there goes on bit for bit as this one does. Raises DataError for
+    data without samples, and for a bookmark that lies outside of it.
     """
     _check(encoded, batch_size)
     if seed < 0:

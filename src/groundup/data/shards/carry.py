@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.core.contract import Mergeable, contract_of
-from groundup.core.dataset import Dataset, apply
+from groundup.core.contract import Mergeable, contract_of, declared
+from groundup.core.dataset import Dataset, apply, fingerprint_of
 from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
 from groundup.core.preprocessing import refuse_fit, step_name
@@ -25,8 +24,8 @@ from groundup.data.shards.folder import (
     shard_names,
     write_shard,
 )
-from groundup.data.shards.keyed import carry_keyed
-from groundup.data.shards.memory import Room
+from groundup.data.shards.keyed import carry_keyed, keys_of
+from groundup.data.shards.memory import COPIES_OF_ALL, Room
 from groundup.data.shards.pairwise import carry_pairwise
 from groundup.data.shards.states import load_state, save_state
 
@@ -64,22 +63,27 @@ def carry_out(
     folder = shop.stage(stage)
     if (folder / MANIFEST).is_file():
         return open_shards(folder)
-    if kind == "keyed":
+    if kind == "keyed" and (keys_of(step, name) or declared(step, "halo") is not None):
         return carry_keyed(shop.executor, shop.room, shards, (name, step, dict(seen or {})), folder)
     if kind == "pairwise":
         return carry_pairwise(shop.executor, shards, (name, step, dict(seen or {})), folder)
-    refuse_large(shop.room, shards, name)
+    refuse_large(shop.room, shards, name, "name its key (by = [...])" if kind == "keyed" else "")
     return cut(apply(step, shards.whole(), name, seen), folder, shop.room.shard_bytes)
 
 
-def refuse_large(room: Room, shards: Shards, name: str) -> None:
+DECLARE = (
+    "declare what it must see (groundup.core.contract): 'row-local' if rows do not depend on one another, 'keyed' with "
+    "`by` if those of one key do, partial/merge/finish if it learns from rows"
+)
+
+
+def refuse_large(room: Room, shards: Shards, name: str, mend: str = "") -> None:
     """Raises DataError unless all rows fit in memory."""
     if not room.fits(shards.size_bytes):
         raise DataError(
             f"{name}: must see all {len(shards):,} rows of {shards.split or 'the data'} at once, and their "
-            f"{format_bytes(shards.size_bytes)} do not fit in a memory of {format_bytes(room.memory_bytes)}. Declare "
-            "what it must see (groundup.core.contract): 'row-local' if rows do not depend on one another, 'keyed' with "
-            "`by` if those of one key do, partial/merge/finish if it learns from rows; or raise recipe.data.memory."
+            f"{format_bytes(shards.size_bytes)} do not fit in a memory of {format_bytes(room.memory_bytes)}: work "
+            f"takes {COPIES_OF_ALL} times as much. Raise recipe.data.memory, or {mend or DECLARE}."
         )
 
 
@@ -119,6 +123,7 @@ def fit(shop: Workshop, step: Any, train: Shards, stage: str) -> tuple[Any, dict
             sample = piece if sample is None else merged_reservoir([sample, piece], step.sample_rows, seed)
         assert sample is not None
         return step.fit(sample), {"train": len(sample)}
+    learning_step: Any = step
     if not isinstance(step, Mergeable):
         refuse_large(shop.room, train, step_name(step))
         whole = train.whole()
@@ -133,7 +138,7 @@ def fit(shop: Workshop, step: Any, train: Shards, stage: str) -> tuple[Any, dict
             state = step.merge(state, told["state"]) if rows else told["state"]
             rows += told["rows"]
     if not rows:
-        return step.fit(train.pieces()[0].seen()), {"train": 0}
+        return learning_step.fit(train.pieces()[0].seen()), {"train": 0}
     return step.finish(state), {"train": rows}
 
 
@@ -162,17 +167,9 @@ def fit_and_carry(shop: Workshop, step: Any, parts: Mapping[str, Shards], stage:
     return step, {split: carry_out(shop, step, part, name, seen, f"{stage}-{split}") for split, part in parts.items()}
 
 
-def fingerprint(shop: Workshop, shards: Shards) -> str:
-    """SHA-256 over the values of all shards, in order, and the kinds. It depends on where the rows are cut."""
-    digest = hashlib.sha256(repr(sorted(shards.kinds.items())).encode())
-    for one in shop.executor.each(fingerprint_of, [(piece,) for piece in shards.pieces()]):
-        digest.update(one.encode())
-    return digest.hexdigest()
-
-
-def fingerprint_of(piece: Piece) -> str:
-    """A task: of the values of one shard."""
-    return piece.seen().fingerprint()
+def fingerprint(shards: Shards) -> str:
+    """SHA-256 over the rows in order and the kinds: what the same rows in memory have, wherever they are cut."""
+    return fingerprint_of((piece.seen() for piece in shards.pieces()), shards.kinds)
 
 
 def cut(dataset: Dataset, folder: Path, shard_bytes: int) -> Shards:

@@ -28,12 +28,19 @@ Task = Sequence[Any]
 MOST_RESTARTS = 5
 """How often in a row a task's worker may die before the task is given up."""
 
+LOOKED_AFTER_S = 5.0
+"""Time after which a pool that gave nothing is looked after."""
+
 
 class Executor(Protocol):
     """Carries a function out over tasks."""
 
     def each(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Iterator[Any]:
         """``function(*task)`` of each task, in order; a few are begun ahead of what is asked for."""
+        ...
+
+    def close(self) -> None:
+        """End what was started."""
         ...
 
 
@@ -64,6 +71,9 @@ class Local:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def close(self) -> None:
+        """Nothing was started."""
+
 
 def _ahead(submit: Callable[[Task], futures.Future[Any]], tasks: Iterable[Task], count: int) -> Iterator[Any]:
     """Results in order, with no more than ``count`` tasks begun whose result was not yet taken."""
@@ -81,11 +91,14 @@ class Processes:
     """A pool of fresh processes on this machine; one that dies is replaced, and its task done again.
 
     Steps and functions travel to the workers by name and value, so a step must live in a module that can be imported.
+    The pool is started when it is first needed, and ends with ``close``.
     """
 
     num_workers: int
     num_threads: int = 1
     """Threads of each worker."""
+    pools: list[futures.ProcessPoolExecutor] = dataclasses.field(default_factory=list, compare=False, repr=False)
+    """The pool, where it is running."""
 
     def each(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Iterator[Any]:
         """``function(*task)`` of each task, in order. Raises DataError for a task whose worker dies again and again."""
@@ -94,11 +107,12 @@ class Processes:
         restarts = 0
         while True:
             try:
-                for result in self._in_one_pool(function, begun, remaining):
+                for result in self._until_broken(function, begun, remaining):
                     restarts = 0
                     yield result
                 return
             except BrokenProcessPool as broken:
+                self.close()
                 restarts += 1
                 if restarts > MOST_RESTARTS:
                     raise DataError(
@@ -107,44 +121,59 @@ class Processes:
                         "smaller, or take runner = 'local'."
                     ) from broken
 
-    def _in_one_pool(
+    def close(self) -> None:
+        """End the workers; they begin anew when they are next needed."""
+        while self.pools:
+            self.pools.pop().shutdown(wait=True, cancel_futures=True)
+
+    def _until_broken(
         self, function: Callable[..., Any], begun: collections.deque[Task], remaining: Iterator[Task]
     ) -> Iterator[Any]:
         """Results until all are there or a worker dies; ``begun`` keeps the tasks whose results were not yet given."""
         pool = self._pool()
+        waiting = collections.deque(pool.submit(function, *task) for task in begun)
         try:
-            waiting = collections.deque(pool.submit(function, *task) for task in begun)
             while True:
                 while len(waiting) < self.num_workers + 1 and (task := next(remaining, None)) is not None:
                     begun.append(task)
                     waiting.append(pool.submit(function, *task))
                 if not waiting:
                     return
-                result = _result(waiting.popleft())
+                result = _result(pool, waiting.popleft())
                 begun.popleft()
                 yield result
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in waiting:  # of a caller who has seen enough, or after an error
+                future.cancel()
 
     def _pool(self) -> futures.ProcessPoolExecutor:
-        """A pool whose workers have all begun, each with its share of threads."""
-        spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of polars hold
-        pool = futures.ProcessPoolExecutor(self.num_workers, spawn, _begin_worker, (os.getpid(),))
-        with _environment(self.num_threads):
-            futures.wait([pool.submit(os.getpid) for _ in range(self.num_workers)])
-        return pool
+        """The pool, whose workers have all begun, each with its share of threads."""
+        if not self.pools:
+            spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of polars hold
+            pool = futures.ProcessPoolExecutor(self.num_workers, spawn, _begin_worker, (os.getpid(),))
+            self.pools.append(pool)
+            with _environment(self.num_threads):
+                for begun in [pool.submit(os.getpid) for _ in range(self.num_workers)]:
+                    _result(pool, begun)
+        return self.pools[0]
 
 
-def _result(future: futures.Future[Any]) -> Any:
-    try:
-        return future.result()
-    except (AttributeError, TypeError, ImportError) as error:  # by which pickling tells what it cannot do
-        if "pickle" in str(error) or "__main__" in str(error) or "local object" in str(error):
-            raise DataError(
-                f"a step cannot be handed to another process: {error}. Define it at the top of a module that can be "
-                "imported, or take runner = 'local'."
-            ) from error
-        raise
+def _result(pool: futures.ProcessPoolExecutor, future: futures.Future[Any]) -> Any:
+    """What a task gave. Raises BrokenProcessPool when a worker has died."""
+    while True:
+        try:
+            return future.result(timeout=LOOKED_AFTER_S)
+        except TimeoutError:
+            if future.done():  # the task's own
+                raise
+            pool.submit(os.getpid)  # makes the pool look for workers that died before it knew them
+        except (AttributeError, TypeError, ImportError) as error:  # by which pickling tells what it cannot do
+            if "pickle" in str(error) or "__main__" in str(error) or "local object" in str(error):
+                raise DataError(
+                    f"a step cannot be handed to another process: {error}. Define it at the top of a module that can "
+                    "be imported, or take runner = 'local'."
+                ) from error
+            raise
 
 
 @contextlib.contextmanager
@@ -187,22 +216,23 @@ class RayCluster:
     def each(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Iterator[Any]:
         """``function(*task)`` of each task, in order. Raises MissingExtraError without ray."""
         ray = _import_ray()
-        started = not ray.is_initialized()
-        if started:
+        if not ray.is_initialized():
             _connect(ray, self.room)
-        try:
-            remote = ray.remote(num_cpus=1, max_retries=MOST_RESTARTS)(function)
-            ahead = max(2, int(ray.cluster_resources().get("CPU", 1)) + 1)
-            waiting: collections.deque[Any] = collections.deque()
-            for task in tasks:
-                if len(waiting) >= ahead:
-                    yield _got(ray, waiting.popleft())
-                waiting.append(remote.remote(*task))
-            while waiting:
+        remote = ray.remote(num_cpus=1, max_retries=MOST_RESTARTS)(function)
+        ahead = max(2, int(ray.cluster_resources().get("CPU", 1)) + 1)
+        waiting: collections.deque[Any] = collections.deque()
+        for task in tasks:
+            if len(waiting) >= ahead:
                 yield _got(ray, waiting.popleft())
-        finally:
-            if started:
-                ray.shutdown()
+            waiting.append(remote.remote(*task))
+        while waiting:
+            yield _got(ray, waiting.popleft())
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started for the time being ends."""
+        ray = _import_ray()
+        if ray.is_initialized():
+            ray.shutdown()
 
 
 def _import_ray() -> Any:

@@ -1,12 +1,13 @@
 """Steps that see all rows of a key together: rows go to buckets by key, through the step, and back to their place.
 
 A step that declares no key but a ``halo`` sees the rows in order of time instead, shard by shard, with so many rows of
-the neighbours on either side; what it makes of those is thrown away.
+the neighbours on either side; what it makes of those is thrown away. With neither it sees all rows at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ SHARD, PLACE = "_shard", "_place"
 def carry_keyed(executor: Executor, room: Room, shards: Shards, named: Named, folder: Path) -> Shards:
     """The step over whole keys; rows stay in their order. Raises DataError when a key's rows do not fit in memory."""
     name, step, _ = named
-    keys = _keys(step, name)
+    keys = keys_of(step, name)
     if not keys:
         return _carry_with_halo(executor, room, shards, named, folder)
     shards.need(*keys, by=name)
@@ -64,14 +65,25 @@ def carry_keyed(executor: Executor, room: Room, shards: Shards, named: Named, fo
     return made
 
 
-def _keys(step: Any, name: str) -> list[str]:
-    """The columns that a step declares by ``by``; as a function's option, ``by`` may be given in the recipe."""
-    found = getattr(step, "keywords", {}).get("by", declared(step, "by"))
+def keys_of(step: Any, name: str) -> list[str]:
+    """The columns that a step declares by ``by``, or takes as an option of that name; empty for rows as one series."""
+    found = _option(step, "by")
+    found = declared(step, "by") if found is None else found
     if found is None or isinstance(found, str):
         return [found] if found else []
     if not all(isinstance(key, str) for key in found):
         raise DataError(f"{name}: declares by = {found!r}; expected names of columns.")
     return list(found)
+
+
+def _option(step: Any, name: str) -> Any:
+    """An option that is bound to a function, or its default."""
+    function = getattr(step, "func", step)
+    if not inspect.isfunction(function):
+        return None
+    parameter = inspect.signature(function).parameters.get(name)
+    default = None if parameter is None or parameter.default is parameter.empty else parameter.default
+    return getattr(step, "keywords", {}).get(name, default)
 
 
 def _refuse_large_bucket(room: Room, size_bytes: int, name: str, keys: Sequence[str]) -> None:
@@ -135,14 +147,8 @@ def gather_shard(like: Piece, origins: Sequence[Path], number: int, path: Path) 
 
 def _carry_with_halo(executor: Executor, room: Room, shards: Shards, named: Named, folder: Path) -> Shards:
     """The step over rows in order of time with a halo on either side; without a halo that is all rows at once."""
-    name, step, _ = named
-    halo = declared(step, "halo")
-    if halo is None:
-        raise DataError(
-            f"{name}: declares no columns by which rows belong together, and no halo, so it must see all "
-            f"{len(shards):,} rows at once, and they do not fit in memory. Name the key (by = [...]), or raise "
-            "recipe.data.memory."
-        )
+    halo = declared(named[1], "halo")
+    assert halo is not None
     before, behind = (halo, halo) if isinstance(halo, int) else halo
     order = _order_of_time(shards)
     ordered = shards

@@ -23,7 +23,13 @@ def carry_pairwise(executor: Executor, shards: Shards, named: Named, folder: Pat
     signing = [
         (piece, step, folder / f"{file.name}.npz") for piece, file in zip(shards.pieces(), shards.files, strict=True)
     ]
-    gone = step.removed(list(executor.each(signature_of, signing)))
+    signatures = list(executor.each(signature_of, signing))
+    evidence: list[Any] = []
+    if hasattr(step, "doubtful"):  # a second look at few rows, where short signatures do not decide
+        doubtful = step.doubtful(signatures)
+        looking = [(piece, step, chosen) for piece, chosen in zip(shards.pieces(), doubtful, strict=True)]
+        evidence = [list(executor.each(evidence_of, looking))]
+    gone = step.removed(signatures, *evidence)
     if len(gone) != len(shards.files):
         raise DataError(f"{name}: removed() tells of {len(gone)} shards, there are {len(shards.files)}.")
     tasks = [
@@ -44,6 +50,11 @@ def signature_of(piece: Piece, step: Any, path: Path) -> Any:
         signature = step.signature(piece.read())
         save_state(path, signature)
         return signature
+
+
+def evidence_of(piece: Piece, step: Any, positions: Any) -> Any:
+    """A task: what is compared of the few rows of one shard that may have to go."""
+    return step.evidence(piece.read(), positions)
 
 
 def drop_from(piece: Piece, named: Named, removed: Mapping[int, str], path: Path) -> dict[str, Any]:

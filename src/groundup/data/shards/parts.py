@@ -73,7 +73,7 @@ def _looked_at(split: Any, shards: Shards) -> list[str] | None:
 
 def _positions(split: Callable[[Dataset], Splits], thin: Dataset, name: str) -> dict[str, Array]:
     parts = split(thin).parts()
-    found = {part: dataset.frame[ROW].to_numpy() for part, dataset in parts.items()}
+    found = {part: dataset.frame[ROW].to_numpy().astype(np.int64) for part, dataset in parts.items()}
     taken = np.concatenate(list(found.values()))
     if len(np.unique(taken)) != len(taken) or any(
         not part.frame.equals(thin.frame[part.frame[ROW].to_numpy()]) for part in parts.values()
