@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.report import Metric, Proof
+    from groundup.data.shards import Shards
 
 _shown: dict[str, Any] = {"quiet": False, "stages": [], "started": time.monotonic()}
 
@@ -169,6 +170,15 @@ def source(dataset: Dataset) -> None:
     table(("column", "kind", "missing", "for example"), rows)
     for line in dataset.notes:
         warn(line)
+
+
+def shards(read: Shards, memory_bytes: int) -> None:
+    """What was read of a source that does not fit in memory."""
+    say(
+        f"  {len(read):,} rows from {escape(read.origin or 'the source')}, {format_bytes(read.size_bytes)}, in "
+        f"{len(read.files)} shards, since they do not fit in a memory of {format_bytes(memory_bytes)}"
+    )
+    table(("column", "kind", "type"), [(name, read.kinds[name], read.schema[name]) for name in read.columns])
 
 
 def splits(made: Splits, leaks: Sequence[Any]) -> None:

@@ -5,13 +5,16 @@ Each verb reads top to bottom and imports the parts it needs; the parts meet now
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import dataclasses
 import json
 import math
 import shutil
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from groundup.core.run import Run
     from groundup.core.state import TrainState
     from groundup.core.use import Use
+    from groundup.data.shards import Shards, Workshop
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
@@ -55,6 +59,8 @@ class Prepared:
     """Of the cleaned data, before the split."""
     unprepared: Dataset
     """The validation split as it was before its preparation."""
+    shop: Workshop
+    """Where parts that do not fit in memory are worked on."""
 
     @property
     def samples(self) -> Any:
@@ -236,48 +242,208 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
 
 
 def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preprocessing | None = None) -> Prepared:
-    """Sources, cleaning, split, preprocessing fitted on train (or as given), samples."""
-    from groundup.core.dataset import apply
-    from groundup.core.errors import DataError, RecipeError
+    """Sources, cleaning, split, preprocessing fitted on train (or as given), samples.
+
+    What does not fit in ``recipe.data.memory`` goes through files, a shard at a time; the steps are the same.
+    """
+    from groundup.core.errors import RecipeError
     from groundup.core.preprocessing import Preprocessing
     from groundup.core.use import make
 
     recipe = _recipe(recipe, overrides)
-    data = recipe.data
-    terminal.stage("sources", _short(data.source))
-    dataset: Dataset = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)()
-    terminal.source(dataset)
-    if dataset.notes:  # what could not be read goes into the ledger too
-        dataset = apply(lambda read: read, dataset, _short(data.source))
-    source = dataset
-    if data.clean:
-        terminal.stage("clean", "every removal goes into the ledger with its reason")
-        for i, use in enumerate(data.clean):
-            with terminal.busy(_short(use)):
-                dataset = apply(make(use, "clean", where=f"recipe.data.clean[{i}]"), dataset, _short(use))
-        terminal.ledger(dataset.history)
-    fingerprint = dataset.fingerprint()
-    terminal.stage("split", _short(data.split))
-    splits: Splits = make(data.split, "split", where="recipe.data.split", seed=recipe.seed)(dataset)
-    splits = splits.map(lambda part: part.booked(f"split {_short(data.split)}", len(dataset)))
-    with terminal.busy("looking for rows that stand in two splits"):
-        leaks = _leaks(splits, source)
-    terminal.splits(splits, leaks)
-    if not len(splits.valid):
-        raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
-    unprepared = splits.valid
+    shop = _workshop(recipe)
+    source = _read(recipe, shop)
+    recipe = _settled(recipe, source, shop)
+    cleaned = _clean(recipe, source, shop)
+    fingerprint = _fingerprint(cleaned)
+    splits, leaks = _split(recipe, cleaned, source, shop)
+    schema, unprepared = dict(splits.train.kinds), splits.valid
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
-            samples = make(data.samples, "samples", where="recipe.data.samples")
-            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits)
+            samples = make(recipe.data.samples, "samples", where="recipe.data.samples")
+            steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
+            preprocessing = Preprocessing(steps, _fit_samples(samples, splits, shop), schema)
         else:
-            splits = splits.map(preprocessing)
-        encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
+            splits = _carry_out_fitted(preprocessing.prepare, splits, shop)
+        splits = _written(splits, shop)
+        encoded = _encode(preprocessing.samples, splits, shop)
+    shop.executor.close()
     terminal.preprocessing(preprocessing, splits, encoded)
     if recipe.prompts and preprocessing.samples.task != "generate":
         raise RecipeError(f"recipe.prompts: this model writes no text; its task is {preprocessing.samples.task}.")
-    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared)
+    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared, shop)
+
+
+def _workshop(recipe: Recipe, folder: Path | None = None) -> Workshop:
+    """Who works on data that do not fit in memory, and the folder of its files, by default for this process's life."""
+    from groundup.data.shards import Room, Workshop, executor
+
+    room = Room.of(recipe.data.memory)
+    if folder is None:
+        folder = Path(tempfile.gettempdir()) / f"groundup-{uuid.uuid4().hex}"  # made when it is first needed
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Workshop(executor(recipe.data.runner, room), room, folder)
+
+
+def _in_memory(data: object) -> bool:
+    """Whether this part is a table in memory, and not shards."""
+    from groundup.core.dataset import Dataset
+
+    return isinstance(data, Dataset)
+
+
+def _settled(recipe: Recipe, source: Dataset | Shards, shop: Workshop) -> Recipe:
+    """The recipe with its memory spelled out where data lie in shards: a resume then cuts the same ones."""
+    if _in_memory(source) or recipe.data.memory is not None:
+        return recipe
+    memory = f"{shop.room.memory_bytes // 10**6}MB"
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, memory=memory))
+
+
+def _read(recipe: Recipe, shop: Workshop) -> Dataset | Shards:
+    """What the source gives: in memory if it fits there, else in shards."""
+    from groundup.core.dataset import Dataset, apply
+    from groundup.core.use import make
+    from groundup.data.shards import read
+
+    use = recipe.data.source
+    terminal.stage("sources", _short(use))
+    source = make(use, "source", where="recipe.data.source", folder=recipe.folder)
+    with terminal.busy(f"reading {_short(use)}"):
+        data = read(source, _short(use), shop.room, shop.folder / "source")
+    if not isinstance(data, Dataset):
+        terminal.shards(data, shop.room.memory_bytes)
+        return data
+    terminal.source(data)
+    return apply(lambda read: read, data, _short(use)) if data.notes else data  # what could not be read is booked too
+
+
+def _clean(recipe: Recipe, data: Dataset | Shards, shop: Workshop) -> Dataset | Shards:
+    """Every cleaning step, booked in the ledger; one that would carry values across the split is refused."""
+    from groundup.core.contract import refuse_before_split
+    from groundup.core.dataset import Dataset, apply
+    from groundup.core.use import make
+    from groundup.data.shards import carry_out, written
+
+    if not recipe.data.clean:
+        return data
+    terminal.stage("clean", "every removal goes into the ledger with its reason")
+    for i, use in enumerate(recipe.data.clean):
+        where, name = f"recipe.data.clean[{i}]", _short(use)
+        step = make(use, "clean", where=where)
+        refuse_before_split(step, name, where)
+        with terminal.busy(name):
+            if isinstance(data, Dataset):
+                data = apply(step, data, name)
+            else:
+                data = carry_out(shop, step, data, name, {}, f"{i}-{name}")
+    if not isinstance(data, Dataset):
+        with terminal.busy("carrying out what takes shards one by one"):
+            data = written(shop, data, "cleaned")
+    terminal.ledger(data.history)
+    return data
+
+
+def _fingerprint(data: Dataset | Shards) -> str:
+    from groundup.core.dataset import Dataset
+    from groundup.data.shards import fingerprint
+
+    return data.fingerprint() if isinstance(data, Dataset) else fingerprint(data)
+
+
+def _split(
+    recipe: Recipe, data: Dataset | Shards, source: Dataset | Shards, shop: Workshop
+) -> tuple[Splits, tuple[Any, ...]]:
+    """The three parts, and the rows of valid and test that stand in an earlier one. Of shards, the parts are shards."""
+    from groundup.core.dataset import Dataset, Splits
+    from groundup.core.errors import DataError
+    from groundup.core.use import make
+    from groundup.data.shards import find_twins, split_shards
+
+    use = recipe.data.split
+    terminal.stage("split", _short(use))
+    split = make(use, "split", where="recipe.data.split", seed=recipe.seed)
+    if isinstance(data, Dataset) or isinstance(source, Dataset):
+        assert isinstance(data, Dataset)
+        assert isinstance(source, Dataset)
+        splits: Splits = split(data)
+        splits = splits.map(lambda part: part.booked(f"split {_short(use)}", len(data)))
+        with terminal.busy("looking for rows that stand in two splits"):
+            leaks = _leaks(splits, source)
+    else:
+        with terminal.busy("splitting, and looking for rows that stand in two splits"):
+            parts: Any = split_shards(shop, split, data, _short(use), "split")
+            leaks = tuple(find_twins(shop.executor, source, parts))
+            splits = Splits(**parts)
+    terminal.splits(splits, leaks)
+    if not len(splits.valid):
+        raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
+    return splits, leaks
+
+
+def _fit_steps(steps: list[Any], splits: Splits, shop: Workshop) -> tuple[tuple[Any, ...], Splits]:
+    """Each step fitted on train and carried out on all parts."""
+    from groundup.core.dataset import Splits
+    from groundup.core.preprocessing import fit_steps, step_name
+    from groundup.data.shards import fit_and_carry
+
+    if _in_memory(splits.train):
+        return fit_steps(steps, splits)
+    fitted, parts = [], splits.parts()
+    for i, step in enumerate(steps):
+        step, parts = fit_and_carry(shop, step, parts, f"prepare-{i}-{step_name(step)}")  # type: ignore[arg-type, assignment]
+        fitted.append(step)
+    return tuple(fitted), Splits(**parts)
+
+
+def _carry_out_fitted(steps: tuple[Any, ...], splits: Splits, shop: Workshop) -> Splits:
+    """Steps that were fitted before, on all parts."""
+    from groundup.core.dataset import Splits, apply
+    from groundup.core.preprocessing import step_name
+    from groundup.data.shards import carry_out
+
+    parts: dict[str, Any] = dict(splits.parts())
+    for i, step in enumerate(steps):
+        name = step_name(step)
+        for split, part in parts.items():
+            stage = f"prepare-{i}-{name}-{split}"
+            parts[split] = apply(step, part, name) if _in_memory(part) else carry_out(shop, step, part, name, {}, stage)
+    return Splits(**parts)
+
+
+def _written(splits: Splits, shop: Workshop) -> Splits:
+    """Parts in shards with all that was put off carried out."""
+    from groundup.core.dataset import Splits
+    from groundup.data.shards import written
+
+    if _in_memory(splits.train):
+        return splits
+    parts: Any = {split: written(shop, part, split) for split, part in splits.parts().items()}  # type: ignore[arg-type]
+    return Splits(**parts)
+
+
+def _fit_samples(samples: Any, splits: Splits, shop: Workshop) -> Any:
+    """The builder of samples fitted on train."""
+    from groundup.core.preprocessing import fit_step
+    from groundup.data.shards import fit, written
+
+    if _in_memory(splits.train):
+        return fit_step(samples, splits.train)
+    train: Any = written(shop, splits.train, "train")  # type: ignore[arg-type]
+    return fit(shop, samples, train, "samples")[0]
+
+
+def _encode(samples: Any, splits: Splits, shop: Workshop) -> dict[str, Any]:
+    """The parts as samples; of shards, a few are in memory at a time."""
+    from groundup.core.preprocessing import step_name
+    from groundup.data.shards import encode_shards
+
+    name = step_name(samples)
+    return {
+        split: samples.encode(part) if _in_memory(part) else encode_shards(shop, samples, part, f"{name}-{split}")  # type: ignore[arg-type]
+        for split, part in splits.parts().items()
+    }
 
 
 def _steps(data: DataRecipe) -> list[Any]:
@@ -451,7 +617,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     planned, fits = _plan(prepared, model, recipe.training)
     terminal.plan(planned)
     fits.demand()
-    run = Run.create(recipe, out)
+    run = Run.create(prepared.recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
         trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
@@ -866,7 +1032,6 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
 
 def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     """The same splits as the samples that fine-tuning asks for, with the tokenizer that the model was trained with."""
-    from groundup.core.preprocessing import fit_step
     from groundup.core.use import make
 
     if wanted.samples is None:
@@ -875,8 +1040,8 @@ def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     if hasattr(samples, "with_tokenizer"):
         samples = samples.with_tokenizer(prepared.samples)
     with terminal.busy("encoding"):
-        samples = fit_step(samples, prepared.splits.train)
-        encoded = {name: samples.encode(part) for name, part in prepared.splits.parts().items()}
+        samples = _fit_samples(samples, prepared.splits, prepared.shop)
+        encoded = _encode(samples, prepared.splits, prepared.shop)
     terminal.encoded(samples, encoded)
     preprocessing = dataclasses.replace(prepared.preprocessing, samples=samples)
     return _without_twins(dataclasses.replace(prepared, preprocessing=preprocessing, encoded=encoded))

@@ -109,13 +109,8 @@ class Preprocessing:
     def fit(cls, prepare: Sequence[Any], samples: Any, splits: Splits) -> tuple[Preprocessing, Splits]:
         """Fit each step on train, carry it out on all three parts, and fit the builder of samples last."""
         schema = dict(splits.train.kinds)
-        fitted: list[Any] = []
-        for step in prepare:
-            name, seen = step_name(step), learned_from(step, len(splits.train))
-            step = fit_step(step, splits.train)
-            splits = splits.map(lambda part, step=step, name=name, seen=seen: apply(step, part, name, seen))  # type: ignore[misc]
-            fitted.append(step)
-        return cls(tuple(fitted), fit_step(samples, splits.train), schema), splits
+        fitted, splits = fit_steps(prepare, splits)
+        return cls(fitted, fit_step(samples, splits.train), schema), splits
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """Every fitted step over new rows."""
@@ -141,6 +136,17 @@ class Preprocessing:
             return cls(prepare, _recall(table["samples"], "samples", trusted), dict(table["schema"]))
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"preprocessing.json: cannot be read: {error!r}.") from error
+
+
+def fit_steps(steps: Sequence[Any], splits: Splits) -> tuple[tuple[Any, ...], Splits]:
+    """Each step fitted on train and carried out on all three parts."""
+    fitted: list[Any] = []
+    for step in steps:
+        name, seen = step_name(step), learned_from(step, len(splits.train))
+        made = fit_step(step, splits.train)
+        splits = splits.map(lambda part, made=made, name=name, seen=seen: apply(made, part, name, seen))  # type: ignore[misc]
+        fitted.append(made)
+    return tuple(fitted), splits
 
 
 def fit_step(step: Any, train: Dataset) -> Any:

@@ -29,6 +29,10 @@ class DataRecipe:
     prepare: tuple[Use, ...] = ()
     samples: Use = Use("Rows")
     augment: tuple[Use, ...] = ()
+    runner: Literal["local", "processes", "ray"] = "local"
+    """Who carries the steps out where data do not fit in memory: this process, a pool of processes, a Ray cluster."""
+    memory: str | None = None
+    """What data may take in all, such as "2GB"; by default half of what is free. Larger data go through files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

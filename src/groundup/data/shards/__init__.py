@@ -1,9 +1,10 @@
 """Data of any size: rows in Parquet shards, and the same steps over them, by this process, a pool, or Ray."""
 
-from groundup.data.shards.carry import Workshop, carry_out, fingerprint, fit, fit_and_carry, written
+from groundup.data.shards.carry import Workshop, carry_out, cut, delivered, fingerprint, fit, fit_and_carry, written
 from groundup.data.shards.encoded import EncodedShards, encode_shards
 from groundup.data.shards.executors import Local, Processes, RayCluster, executor
 from groundup.data.shards.folder import Shards, open_shards, verify
+from groundup.data.shards.leaks import Twin, find_twins
 from groundup.data.shards.memory import Room, check_runner, parse_bytes
 from groundup.data.shards.parts import split_shards
 from groundup.data.shards.reading import read
@@ -15,11 +16,15 @@ __all__ = [
     "RayCluster",
     "Room",
     "Shards",
+    "Twin",
     "Workshop",
     "carry_out",
     "check_runner",
+    "cut",
+    "delivered",
     "encode_shards",
     "executor",
+    "find_twins",
     "fingerprint",
     "fit",
     "fit_and_carry",

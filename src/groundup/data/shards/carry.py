@@ -43,8 +43,9 @@ class Workshop:
 
     def stage(self, name: str) -> Path:
         """The folder of one stage's shards, made when it is first asked for."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / name
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
         return path
 
 
@@ -89,9 +90,12 @@ def refuse_large(room: Room, shards: Shards, name: str, mend: str = "") -> None:
 
 def written(shop: Workshop, shards: Shards, stage: str) -> Shards:
     """The same rows with every step that was put off carried out and booked, in files; one pass over all shards."""
-    if not shards.chain:
-        return shards
-    folder = shop.stage(stage)
+    return delivered(shop, shards, shop.stage(stage)) if shards.chain else shards
+
+
+def delivered(shop: Workshop, shards: Shards, folder: Path) -> Shards:
+    """The same in a folder of one's own, whether anything was put off or not."""
+    folder.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).is_file():
         return open_shards(folder)
     tasks = [(piece, folder / file.name) for piece, file in zip(shards.pieces(), shards.files, strict=True)]
