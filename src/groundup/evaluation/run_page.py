@@ -7,27 +7,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from groundup.core.charts import Bar, Line, bar_chart, line_chart
 from groundup.core.dataset import Entry
-from groundup.core.plan import Plan, format_bytes, format_seconds
-from groundup.core.report import Check, Report
-from groundup.core.run import Run
-from groundup.evaluation.figures import Bar, Line, bar_chart, line_chart
-from groundup.evaluation.page import (
+from groundup.core.page import (
     Section,
     Tile,
-    checks_table,
     figure,
     ledger_table,
-    masked_block,
-    metrics_table,
+    page_html,
     paragraph,
-    plan_table,
     recipe_block,
-    report_html,
-    samples_block,
     side_by_side,
     table,
 )
+from groundup.core.plan import Plan, format_bytes, format_seconds
+from groundup.core.report import Check, Report
+from groundup.core.run import Run
+from groundup.evaluation.page import checks_table, masked_block, metrics_table, plan_table, samples_block
 
 HALF = 430
 """Pixels of a chart that has another beside it."""
@@ -52,7 +48,7 @@ def run_page(run: Run) -> str:
     about = run.read_json("run.json")
     facts = {"started": about["started"], "recipe digest": about["digest"][:16], **about["machine"]}
     split = f", measured on {report.split}" if report else ""
-    return report_html(run.folder.name, sections, f"A run of groundup{split}", _tiles(report), facts)
+    return page_html(run.folder.name, sections, f"A run of groundup{split}", _tiles(report), facts)
 
 
 def _report(run: Run) -> Report | None:
