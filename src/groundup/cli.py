@@ -28,6 +28,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "predict": workflow.predict,
     "check": workflow.check,
     "plan": workflow.plan,
+    "clean": workflow.clean,
     "explain": explain,
     "list": list_parts,
 }
@@ -39,6 +40,8 @@ MEANINGS = {
     "overrides": "Fields of the recipe set anew: dotted.path=value, such as training.optimizer.lr=1e-4.",
     "inputs": "Raw inputs: a text, an image file, a CSV file, a row. After -- they may look like options.",
     "out": "The run's folder; by default the next free one in runs/.",
+    "runner": "Who works on data that do not fit in memory: local, processes, or ray.",
+    "memory": "What data may take in memory, such as 2GB; by default half of what is free.",
     "resume": "The folder of a run that was stopped, instead of a recipe: go on from its newest checkpoint.",
     "name": "A layer, loss, optimizer, metric, step, ..., or an import path package.module:Name.",
     "slot": "One place in a recipe, such as optimizer; without it, every place is listed.",
@@ -178,7 +181,8 @@ def _usage(name: str) -> str:
         if parameter.kind is parameter.VAR_POSITIONAL:
             words.append(f"[{shown.removesuffix('S')} ...]")
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            words.append(f"[--{parameter.name} FOLDER]")
+            shown = "FOLDER" if "Path" in str(parameter.annotation) else shown
+            words.append(f"[--{parameter.name} {shown}]")
         else:
             words.append(shown if parameter.default is parameter.empty else f"[{shown}]")
     return " ".join(words)

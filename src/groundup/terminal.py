@@ -188,6 +188,22 @@ def splits(made: Splits, leaks: Sequence[Any]) -> None:
     say(f"  [red]{len(leaks)} rows stand in two splits[/red]" if leaks else "  no row of valid or test stands in train")
 
 
+def prepared(made: Splits) -> None:
+    """What each step of the preparation changed, and what its statistics were learned from."""
+    done = {name: _since_split(part.history) for name, part in made.parts().items()}
+    if not done["train"]:
+        return
+    rows = [
+        (
+            entry.step,
+            *(sum(entries[i].cells_changed.values()) for entries in done.values()),
+            ", ".join(f"{count:,} rows of {split}" for split, count in entry.learned_from.items()) or "nothing",
+        )
+        for i, entry in enumerate(done["train"])
+    ]
+    table(("step", *(f"cells of {name}" for name in done), "learned from"), rows)
+
+
 def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
     """What was learned from train, what each step changed, and the samples that came of it."""
     done = {name: _since_split(part.history) for name, part in made.parts().items()}

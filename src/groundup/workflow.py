@@ -241,6 +241,137 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
 # ---------------------------------------------------------------------------------------------- data
 
 
+def clean(
+    recipe: str | Path | Recipe,
+    *overrides: str,
+    out: Path | None = None,
+    runner: str | None = None,
+    memory: str | None = None,
+) -> Path:
+    """Source, cleaning, split and preparation, fitted on train alone; writes the parts as Parquet shards.
+
+    The folder (``cleaned/NAME`` unless told otherwise) gets train, valid and test, ``ledger.jsonl``,
+    ``preprocessing.json``, ``statistics.json`` with the rows that each statistic was learned from, ``data.json`` with
+    the fingerprint, and ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are
+    those of the recipe's ``[data]``.
+
+    >>> clean("recipes/diabetes.toml", out=Path("cleaned/diabetes"))
+    """
+    recipe = _recipe(recipe, overrides)
+    folder = out or Path("cleaned") / recipe.name
+    recipe = _worked_by(recipe, runner, memory, folder)
+    if _begun(recipe, folder):
+        terminal.say(f"  {folder} holds this already")
+        return folder
+    terminal.begin(recipe.name, [f"cleaned data for {folder}"])
+    shop = _workshop(recipe, folder / "work")
+    try:
+        source = _read(recipe, shop)
+        cleaned = _clean(recipe, source, shop)
+        fingerprint = _fingerprint(cleaned)
+        splits, leaks = _split(recipe, cleaned, source, shop)
+        schema = dict(splits.train.kinds)
+        terminal.stage("prepare", "fitted on train alone")
+        with terminal.busy("fitting, and carrying out"):
+            steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
+            splits = _delivered(splits, shop, folder)
+    finally:
+        shop.executor.close()
+    terminal.prepared(splits)
+    _write_cleaned(folder, recipe, splits, steps, {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint})
+    shutil.rmtree(shop.folder, ignore_errors=True)
+    terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
+    return folder
+
+
+def _worked_by(recipe: Recipe, runner: str | None, memory: str | None, folder: Path) -> Recipe:
+    """The recipe with its runner, and its memory spelled out: as given, as begun with, or half of what is free."""
+    from groundup.data.shards import Room, check_runner, parse_bytes
+
+    data = recipe.data
+    if runner is not None:
+        data = dataclasses.replace(data, runner=check_runner(runner, "runner"))
+    if memory is not None:
+        parse_bytes(memory, "memory")
+        data = dataclasses.replace(data, memory=memory)
+    if data.memory is None and (folder / "begun.json").is_file():
+        begun = json.loads((folder / "begun.json").read_text(encoding="utf-8"))
+        data = dataclasses.replace(data, memory=begun["recipe.data"]["memory"])
+    if data.memory is None:
+        data = dataclasses.replace(data, memory=Room.of().spelled)
+    return dataclasses.replace(recipe, data=data)
+
+
+def _begun(recipe: Recipe, folder: Path) -> bool:
+    """Whether the folder holds the finished result of this very recipe; one of another is refused.
+
+    What was begun and stopped goes on, unless the files that it was read from, or code beside the recipe, changed.
+    """
+    from groundup.core.errors import RecipeError
+    from groundup.data.shards import identity
+
+    mark, mine = folder / "begun.json", identity(recipe)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+    if not mark.is_file():
+        if any(folder.iterdir()):
+            raise RecipeError(f"{folder}: is not empty, and not the result of cleaning; name another folder by out.")
+        mark.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+        return False
+    found = json.loads(mark.read_text(encoding="utf-8"))
+    if found != mine:
+        changed = ", ".join(sorted(name for name in mine if found.get(name) != mine[name]))
+        raise RecipeError(
+            f"{folder}: holds what was made before {changed} changed. Remove it, or name another folder by out."
+        )
+    return (folder / "data.json").is_file()
+
+
+def _delivered(splits: Splits, shop: Workshop, folder: Path) -> Splits:
+    """The parts in shards in the folder that was asked for."""
+    from groundup.core.dataset import Splits
+    from groundup.data.shards import cut, delivered
+
+    parts: dict[str, Any] = {}
+    for split, part in splits.parts().items():
+        if _in_memory(part):
+            (folder / split).mkdir(exist_ok=True)
+            parts[split] = cut(part, folder / split, shop.room.shard_bytes)
+        else:
+            parts[split] = delivered(shop, part, folder / split)  # type: ignore[arg-type]
+    return Splits(**parts)
+
+
+def _write_cleaned(
+    folder: Path, recipe: Recipe, splits: Splits, steps: tuple[Any, ...], told: Mapping[str, Any]
+) -> None:
+    """The ledger, what was fitted and from what, the fingerprint, and a page that shows it all."""
+    from groundup.core.preprocessing import what_was_learned, written_down
+    from groundup.data.shards import cleaned_page
+
+    def write(name: str, text: str) -> None:
+        (folder / name).write_text(text, encoding="utf-8")
+
+    entries = _ledger(splits)
+    write("ledger.jsonl", "".join(json.dumps(dataclasses.asdict(e), ensure_ascii=False) + "\n" for e in entries))
+    write("preprocessing.json", written_down(steps, recipe.data.samples, told["schema"]))
+    learned = what_was_learned(steps, entries)
+    write("statistics.json", json.dumps(learned, ensure_ascii=False, indent=1))
+    write("recipe.toml", recipe.to_toml())
+    rows = {name: len(part) for name, part in splits.parts().items()}
+    about = {"fingerprint": told["fingerprint"], "rows": rows, "rows_in_two_splits": told["leaks"]}
+    write("report.html", cleaned_page(recipe.name, recipe.to_toml(), rows, entries, learned))
+    write("data.json", json.dumps(about, indent=1))  # last, since it says that all is there
+
+
+def _ledger(splits: Splits) -> list[Any]:
+    """Every line of the ledger once; what was done before the split stands in each part's history."""
+    entries: list[Any] = []
+    for part in splits.parts().values():
+        entries += [entry for entry in part.history if entry not in entries]
+    return entries
+
+
 def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preprocessing | None = None) -> Prepared:
     """Sources, cleaning, split, preprocessing fitted on train (or as given), samples.
 
@@ -297,8 +428,7 @@ def _settled(recipe: Recipe, source: Dataset | Shards, shop: Workshop) -> Recipe
     """The recipe with its memory spelled out where data lie in shards: a resume then cuts the same ones."""
     if _in_memory(source) or recipe.data.memory is not None:
         return recipe
-    memory = f"{shop.room.memory_bytes // 10**6}MB"
-    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, memory=memory))
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, memory=shop.room.spelled))
 
 
 def _read(recipe: Recipe, shop: Workshop) -> Dataset | Shards:
@@ -639,13 +769,16 @@ def _not_without_a_checkpoint(run: Run) -> Iterator[None]:
 
 def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
     """What is known before the first step: the ledger, what was fitted, the proof and the plan."""
-    entries: list[Any] = []
-    for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
-        entries += [entry for entry in part.history if entry not in entries]
+    from groundup.core.preprocessing import step_name, what_was_learned
+
+    entries = _ledger(prepared.splits)
     run.write(
         "ledger.jsonl", "".join(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
     )
     run.write("preprocessing.json", prepared.preprocessing.to_json())
+    samples = {"step": step_name(prepared.samples), "split": "train", "rows": prepared.samples.learned["rows"]}
+    learned = what_was_learned(prepared.preprocessing.prepare, entries)
+    run.write_json("statistics.json", [*learned, {**samples, "columns": []}])
     run.write_json("proof.json", dataclasses.asdict(proof))
     if prepared.sample():
         run.write_json("sample.json", prepared.sample())

@@ -169,6 +169,8 @@ class Made:
 
     rows: int = 20_000
     sites: int = 7
+    width: int = 0
+    """Further columns, to make rows large."""
 
     def frame(self, start: int, stop: int) -> pl.DataFrame:
         place = np.arange(start, stop, dtype=np.uint64)
@@ -178,10 +180,12 @@ class Made:
         values = pl.Series("x", x).set(pl.Series(mixed % np.uint64(11) == 0), None)
         site = pl.Series("site", [f"s{value}" for value in (mixed % np.uint64(self.sites)).tolist()], dtype=pl.String)
         when = pl.Series("time", (place * np.uint64(7919) % np.uint64(self.rows + 1)).astype(np.int64))
-        return pl.DataFrame([values, site, when.cast(pl.Datetime("us")), pl.Series("y", x * 2 + 1)])
+        more = [pl.Series(f"w{i}", x + i) for i in range(self.width)]
+        return pl.DataFrame([values, site, when.cast(pl.Datetime("us")), pl.Series("y", x * 2 + 1), *more])
 
     def kinds(self) -> dict[str, Kind]:
-        return {"x": "number", "site": "category", "time": "time", "y": "number"}
+        more: dict[str, Kind] = {f"w{i}": "number" for i in range(self.width)}
+        return {"x": "number", "site": "category", "time": "time", "y": "number", **more}
 
     def __call__(self) -> Dataset:
         return Dataset.of(self.frame(0, self.rows), self.kinds(), origin="made")
@@ -189,3 +193,14 @@ class Made:
     def shards(self, rows_at_once: int) -> Iterator[Dataset]:
         for start in range(0, self.rows, rows_at_once):
             yield Dataset.of(self.frame(start, min(self.rows, start + rows_at_once)), self.kinds(), origin="made")
+
+
+@contract("row-local")
+def spoil_held_out(dataset: Dataset, rows: int, seed: int = 0) -> Dataset:
+    """Other values wherever the random split of so many rows will not put them into train."""
+    order = np.random.default_rng(seed).permutation(rows)
+    held_out = np.zeros(rows, dtype=bool)
+    held_out[order[: round(rows * 0.1) * 2]] = True
+    spoilt = pl.Series(held_out[dataset.frame["_row"].to_numpy()])
+    changed = [pl.when(spoilt).then(1e6).otherwise(pl.col(name)).alias(name) for name in ("x", "y")]
+    return dataset.with_frame(dataset.frame.with_columns(changed))

@@ -145,7 +145,7 @@ def _reasons(entry: Entry) -> str:
     if not entry.removed:
         return shown
     lines = "".join(f"<li><b>{escape(n)}</b> {escape(why)}</li>" for n, why in entry.removed[:SHOWN_REMOVALS])
-    more = len(entry.removed) - SHOWN_REMOVALS
+    more = entry.num_removed - len(entry.removed[:SHOWN_REMOVALS])
     rest = f"<li>and {more:,} more, in the run's ledger</li>" if more > 0 else ""
     return f"{shown}<details><summary>which</summary><ul>{lines}{rest}</ul></details>"
 

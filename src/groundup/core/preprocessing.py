@@ -18,7 +18,7 @@ import numpy as np
 
 from groundup.core.coerce import coerce
 from groundup.core.contract import contract_of
-from groundup.core.dataset import Dataset, Kind, Split, Splits, apply
+from groundup.core.dataset import Dataset, Entry, Kind, Split, Splits, apply
 from groundup.core.errors import CheckpointError, DataError
 from groundup.core.sampling import reservoir
 from groundup.core.use import Use, import_path, resolve, signature_of
@@ -120,12 +120,7 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """The steps as calls with what they learned, as JSON text."""
-        table = {
-            "prepare": [_call(step) for step in self.prepare],
-            "samples": _call(self.samples),
-            "schema": dict(self.schema),
-        }
-        return json.dumps(table, ensure_ascii=False, indent=1)
+        return _as_json(self.prepare, _call(self.samples), self.schema)
 
     @classmethod
     def from_json(cls, text: str, trusted: tuple[str, ...] | None = None) -> Preprocessing:
@@ -136,6 +131,30 @@ class Preprocessing:
             return cls(prepare, _recall(table["samples"], "samples", trusted), dict(table["schema"]))
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"preprocessing.json: cannot be read: {error!r}.") from error
+
+
+def written_down(steps: Sequence[Any], samples: Use, schema: Mapping[str, Kind]) -> str:
+    """Fitted steps before their samples are made, as ``Preprocessing.to_json`` writes them with those."""
+    return _as_json(steps, {"use": samples.target, "arguments": _plain(dict(samples.arguments))}, schema)
+
+
+def _as_json(steps: Sequence[Any], samples: Mapping[str, Any], schema: Mapping[str, Kind]) -> str:
+    table = {"prepare": [_call(step) for step in steps], "samples": samples, "schema": dict(schema)}
+    return json.dumps(table, ensure_ascii=False, indent=1)
+
+
+def what_was_learned(steps: Sequence[Any], history: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Each fitted step with the split that it was learned from, the rows of it that it saw, and its columns."""
+    seen = [entry for entry in history if entry.learned_from and entry.split == "train"]
+    fitted = [step for step in steps if hasattr(step, "fit")]
+    found = []
+    for entry, step in zip(seen, fitted, strict=False):
+        columns = list((step.learned or {}).get("columns", {}))
+        found += [
+            {"step": entry.step, "split": split, "rows": rows, "columns": columns}
+            for split, rows in entry.learned_from.items()
+        ]
+    return found
 
 
 def fit_steps(steps: Sequence[Any], splits: Splits) -> tuple[tuple[Any, ...], Splits]:

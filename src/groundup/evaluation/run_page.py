@@ -146,7 +146,17 @@ def _data(run: Run) -> str | None:
     entries = [_entry(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
     counts = run.read_json("data.json")
     rows = [[name, f"{counts['rows'][name]:,}", f"{counts['samples'][name]:,}"] for name in counts["rows"]]
-    return table(["split", "rows", "samples"], rows, [1, 2]) + (ledger_table(entries) if entries else "")
+    split = table(["split", "rows", "samples"], rows, [1, 2])
+    return split + (ledger_table(entries) if entries else "") + _learned(run)
+
+
+def _learned(run: Run) -> str:
+    """Each statistic of the preparation, with the split that it was learned from and the rows it saw."""
+    if not (run.folder / "statistics.json").is_file() or not (learned := run.read_json("statistics.json")):
+        return ""
+    rows = [[one["step"], one["split"], f"{one['rows']:,}", ", ".join(one["columns"][:20]) or "-"] for one in learned]
+    lead = paragraph("What each fitted step was learned from; no other row was seen.")
+    return lead + table(["step", "learned from", "rows seen", "columns"], rows, [2])
 
 
 def _entry(saved: Mapping[str, Any]) -> Entry:

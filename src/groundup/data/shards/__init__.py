@@ -4,8 +4,10 @@ from groundup.data.shards.carry import Workshop, carry_out, cut, delivered, fing
 from groundup.data.shards.encoded import EncodedShards, encode_shards
 from groundup.data.shards.executors import Local, Processes, RayCluster, executor
 from groundup.data.shards.folder import Shards, open_shards, verify
+from groundup.data.shards.identity import identity
 from groundup.data.shards.leaks import Twin, find_twins
 from groundup.data.shards.memory import Room, check_runner, parse_bytes
+from groundup.data.shards.page import cleaned_page
 from groundup.data.shards.parts import split_shards
 from groundup.data.shards.reading import read
 
@@ -20,6 +22,7 @@ __all__ = [
     "Workshop",
     "carry_out",
     "check_runner",
+    "cleaned_page",
     "cut",
     "delivered",
     "encode_shards",
@@ -28,6 +31,7 @@ __all__ = [
     "fingerprint",
     "fit",
     "fit_and_carry",
+    "identity",
     "open_shards",
     "parse_bytes",
     "read",

@@ -184,7 +184,16 @@ def cut(dataset: Dataset, folder: Path, shard_bytes: int) -> Shards:
     vouched = []
     for name, start in zip(shard_names(), range(0, max(1, len(dataset)), rows), strict=False):
         part = dataclasses.replace(dataset, frame=dataset.frame[start : start + rows])
-        vouched.append(finished(folder / name) or write_shard(part, folder / name))
+        there = finished(folder / name)
+        same = there is not None and there["rows"] == len(part)
+        vouched.append(there if there is not None and same else write_shard(part, folder / name))
     return gathered(
-        folder, vouched, None, split=dataset.split, origin=dataset.origin, history=dataset.history, kinds=dataset.kinds
+        folder,
+        vouched,
+        None,
+        len(dataset),
+        split=dataset.split,
+        origin=dataset.origin,
+        history=dataset.history,
+        kinds=dataset.kinds,
     )

@@ -248,10 +248,13 @@ def _beside(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def gathered(folder: Path, vouched: Sequence[Mapping[str, Any]], like: Shards | None, **known: Any) -> Shards:
+def gathered(
+    folder: Path, vouched: Sequence[Mapping[str, Any]], like: Shards | None, rows: int | None = None, **known: Any
+) -> Shards:
     """The shards that were written to a folder as one value, its manifest written.
 
     History is that of ``like`` and the entries booked on the way, merged over shards. ``known`` sets fields anew.
+    There must be as many ``rows`` as is said, by default as the ledger says: none is lost, none doubled.
     Raises DataError where shards differ in columns or types in a way that loses something to mend.
     """
     schema = _mend_types(folder, vouched)
@@ -262,6 +265,9 @@ def gathered(folder: Path, vouched: Sequence[Mapping[str, Any]], like: Shards | 
     booked = [[entry_from(entry) for entry in one["entries"]] for one in vouched]
     merged = tuple(merge_entries(entries) for entries in zip(*booked, strict=True))
     fields["history"] = (*fields.get("history", ()), *merged)
+    expected = rows if rows is not None else fields["history"][-1].rows_after if merged else None
+    found = sum(one["rows"] for one in vouched)
+    assert expected is None or found == expected, f"{folder}: {found} rows were written, there are {expected}"
     files = tuple(ShardFile(**{n: one[n] for n in ("name", "rows", "size_bytes", "sha256")}) for one in vouched)
     return Shards(folder, files, schema, **fields).save()
 

@@ -59,7 +59,7 @@ def carry_keyed(executor: Executor, room: Room, shards: Shards, named: Named, fo
         executor.each(gather_shard, [(like, origins, i, folder / f.name) for i, f in enumerate(shards.files)])
     )
     entry = merge_entries([entry_from(one["entry"]) for one in told])
-    made = gathered(folder, vouched, shards, history=(*shards.history, entry))
+    made = gathered(folder, vouched, shards, entry.rows_after, history=(*shards.history, entry))
     for place in (apart, back):
         shutil.rmtree(place, ignore_errors=True)
     return made

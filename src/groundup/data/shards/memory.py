@@ -45,6 +45,11 @@ class Room:
         return cls(parse_bytes(memory) if memory else free_bytes() // 2, cores)
 
     @property
+    def spelled(self) -> str:
+        """The memory as a recipe says it."""
+        return f"{max(self.memory_bytes // 10**6, SHARDS_IN_MEMORY * SMALLEST_SHARD // 10**6)}MB"
+
+    @property
     def shard_bytes(self) -> int:
         """The most a shard holds in memory; the same for every runner, since their output must be the same."""
         return max(SMALLEST_SHARD, min(LARGEST_SHARD, self.memory_bytes // SHARDS_IN_MEMORY))

@@ -98,7 +98,10 @@ def _in_place(
         for i, (piece, file) in enumerate(zip(shards.pieces(), shards.files, strict=True))
     ]
     vouched = list(shop.executor.each(write_parts, tasks))
-    return {part: gathered(folders[part], [one[part] for one in vouched], shards, split=part) for part in positions}
+    return {
+        part: gathered(folders[part], [one[part] for one in vouched], shards, len(chosen), split=part)
+        for part, chosen in positions.items()
+    }
 
 
 def write_parts(piece: Piece, part_of: Array, paths: dict[str, Path]) -> dict[str, dict[str, Any]]:

@@ -94,14 +94,21 @@ def _from_pieces(pieces: Iterator[Dataset], source: Source, name: str, room: Roo
             raise DataError(f"{name}: the source gave no rows.")
         return tally.joined(kept) or source()
     folder.mkdir(parents=True, exist_ok=True)
-    following = (tally.numbered(piece) for piece in pieces)
+    following = itertools.chain(_given_up(kept), (tally.numbered(piece) for piece in pieces))
     vouched = []
-    for shard_name, shard in zip(shard_names(), _of_size(itertools.chain(kept, following), room), strict=False):
-        kept.clear()
-        vouched.append(finished(folder / shard_name) or write_shard(shard, folder / shard_name))
-    return gathered(
-        folder, vouched, None, split=None, origin=tally.origin, history=tally.history(), kinds=tally.kinds()
-    )
+    for shard_name, shard in zip(shard_names(), _of_size(following, room), strict=False):
+        there = finished(folder / shard_name)
+        same = there is not None and there["rows"] == len(shard)
+        vouched.append(there if there is not None and same else write_shard(shard, folder / shard_name))
+    known: dict[str, Any] = {"origin": tally.origin, "history": tally.history(), "kinds": tally.kinds()}
+    return gathered(folder, vouched, None, tally.rows, split=None, **known)
+
+
+def _given_up(kept: list[Dataset]) -> Iterator[Dataset]:
+    """Each of them once, so that none stays in memory behind it."""
+    kept.reverse()
+    while kept:
+        yield kept.pop()
 
 
 def _of_size(pieces: Iterator[Dataset], room: Room) -> Iterator[Dataset]:

@@ -40,7 +40,7 @@ def rearranged(executor: Executor, room: Room, shards: Shards, positions: Array,
     like = dataclasses.replace(shards.pieces()[0], path=folder)
     names = [name for name, _ in zip(shard_names(), range(count), strict=False)]
     vouched = list(executor.each(gather_places, [(like, origins, i, folder / name) for i, name in enumerate(names)]))
-    made = gathered(folder, vouched, shards, **known)
+    made = gathered(folder, vouched, shards, len(positions), **known)
     shutil.rmtree(apart, ignore_errors=True)
     return made
 
