@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -176,12 +177,14 @@ def _result(pool: futures.ProcessPoolExecutor, future: futures.Future[Any]) -> A
             raise
 
 
+_THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
 @contextlib.contextmanager
 def _environment(num_threads: int) -> Iterator[None]:
     """Processes started inside use so many threads each; libraries read this when they are first imported."""
-    names = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(num_threads)))
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, str(num_threads)))
     try:
         yield
     finally:
@@ -218,13 +221,13 @@ class RayCluster:
         ray = _import_ray()
         if not ray.is_initialized():
             _connect(ray, self.room)
-        remote = ray.remote(num_cpus=1, max_retries=MOST_RESTARTS)(function)
+        call = ray.remote(num_cpus=1, max_retries=MOST_RESTARTS)(_call)
         ahead = max(2, int(ray.cluster_resources().get("CPU", 1)) + 1)
         waiting: collections.deque[Any] = collections.deque()
         for task in tasks:
             if len(waiting) >= ahead:
                 yield _got(ray, waiting.popleft())
-            waiting.append(remote.remote(*task))
+            waiting.append(call.remote(function, *task))
         while waiting:
             yield _got(ray, waiting.popleft())
 
@@ -233,6 +236,11 @@ class RayCluster:
         ray = _import_ray()
         if ray.is_initialized():
             ray.shutdown()
+
+
+def _call(function: Callable[..., Any], *task: Any) -> Any:
+    """What a Ray worker carries out; ray itself takes no built-in function."""
+    return function(*task)
 
 
 def _import_ray() -> Any:
@@ -248,8 +256,12 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, room: Room) -> None:
-    threads = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-    quiet = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": threads}}
+    """Join the cluster; its workers find code where this process finds it, and use one thread each."""
+    installed = (sys.prefix, sys.base_prefix)
+    found = [os.path.abspath(path) for path in sys.path]
+    variables = dict.fromkeys(_THREADS, "1")
+    variables["PYTHONPATH"] = os.pathsep.join(path for path in found if not path.startswith(installed))
+    quiet = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": variables}}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
         return
