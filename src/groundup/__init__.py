@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from groundup.core.state import TrainState
     from groundup.core.use import Use
     from groundup.explain import explain
-    from groundup.workflow import check, evaluate, finetune, labels, plan, predict, run, train
+    from groundup.workflow import check, clean, evaluate, finetune, labels, plan, predict, run, train
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ __all__ = [
     "Use",
     "__version__",
     "check",
+    "clean",
     "evaluate",
     "explain",
     "finetune",
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "groundup.workflow": ("run", "train", "finetune", "evaluate", "predict", "check", "plan", "labels"),
+    "groundup.workflow": ("run", "train", "finetune", "evaluate", "predict", "check", "plan", "labels", "clean"),
     "groundup.explain": ("explain",),
     "groundup.core.recipe": ("Recipe", "DataRecipe", "Training", "Evaluation", "Finetune"),
     "groundup.core.use": ("Use",),

@@ -29,6 +29,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "check": workflow.check,
     "plan": workflow.plan,
     "labels": workflow.labels,
+    "clean": workflow.clean,
     "explain": explain,
     "list": list_parts,
 }
@@ -40,6 +41,8 @@ MEANINGS = {
     "overrides": "Fields of the recipe set anew: dotted.path=value, such as training.optimizer.lr=1e-4.",
     "inputs": "Raw inputs: a text, an image file, a CSV file, a row. After -- they may look like options.",
     "out": "The run's folder; by default the next free one in runs/.",
+    "runner": "Who works on data that do not fit in memory: local, processes, or ray.",
+    "memory": "What data may take in memory, such as 2GB; by default half of what is free.",
     "resume": "The folder of a run that was stopped, instead of a recipe: go on from its newest checkpoint.",
     "name": "A layer, loss, optimizer, metric, step, ..., or an import path package.module:Name.",
     "by": "What answers for rows that it has not seen: logistic_regression, or recipe for the recipe's own model.",
@@ -184,7 +187,8 @@ def _usage(name: str) -> str:
         if parameter.kind is parameter.VAR_POSITIONAL:
             words.append(f"[{shown.removesuffix('S')} ...]")
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            words.append(f"[--{parameter.name} {VALUES.get(parameter.name, 'FOLDER')}]")
+            shown = "FOLDER" if "Path" in str(parameter.annotation) else VALUES.get(parameter.name, shown)
+            words.append(f"[--{parameter.name} {shown}]")
         else:
             words.append(shown if parameter.default is parameter.empty else f"[{shown}]")
     return " ".join(words)

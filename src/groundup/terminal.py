@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.report import Metric, Proof
     from groundup.core.schema import Schema
+    from groundup.data.shards import Shards
 
 _shown: dict[str, Any] = {"quiet": False, "stages": [], "started": time.monotonic()}
 
@@ -190,11 +191,36 @@ def schema(found: Schema) -> None:
     say(f"  [dim]at prediction: {escape(', '.join(declared))}[/dim]")
 
 
+def shards(read: Shards, memory_bytes: int) -> None:
+    """What was read of a source that does not fit in memory."""
+    say(
+        f"  {len(read):,} rows from {escape(read.origin or 'the source')}, {format_bytes(read.size_bytes)}, in "
+        f"{len(read.files)} shards, since they do not fit in a memory of {format_bytes(memory_bytes)}"
+    )
+    table(("column", "kind", "type"), [(name, read.kinds[name], read.schema[name]) for name in read.columns])
+
+
 def splits(made: Splits, leaks: Sequence[Any]) -> None:
     """Rows of each part, and whether any stands in two of them."""
     total = sum(len(part) for part in made.parts().values()) or 1
     table(("split", "rows", "share"), [(n, len(p), f"{len(p) / total:.1%}") for n, p in made.parts().items()])
     say(f"  [red]{len(leaks)} rows stand in two splits[/red]" if leaks else "  no row of valid or test stands in train")
+
+
+def prepared(made: Splits) -> None:
+    """What each step of the preparation changed, and what its statistics were learned from."""
+    done = {name: _since_split(part.history) for name, part in made.parts().items()}
+    if not done["train"]:
+        return
+    rows = [
+        (
+            entry.step,
+            *(sum(entries[i].cells_changed.values()) for entries in done.values()),
+            ", ".join(f"{count:,} rows of {split}" for split, count in entry.learned_from.items()) or "nothing",
+        )
+        for i, entry in enumerate(done["train"])
+    ]
+    table(("step", *(f"cells of {name}" for name in done), "learned from"), rows)
 
 
 def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
@@ -206,7 +232,7 @@ def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encod
     done = {name: _since_split(part.history) for name, part in made.parts().items()}
     if done["train"]:
         cells = {name: [sum(e.cells_changed.values()) for e in entries] for name, entries in done.items()}
-        removed = {name: sum(len(e.removed) for e in entries) for name, entries in done.items()}
+        removed = {name: sum(e.num_removed for e in entries) for name, entries in done.items()}
         rows = [
             (entry.step, *(cells[name][i] if i < len(cells[name]) else 0 for name in done), "; ".join(entry.notes))
             for i, entry in enumerate(done["train"])

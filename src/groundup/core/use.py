@@ -21,7 +21,7 @@ from groundup.core.coerce import coerce
 from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
-    "source": ("groundup.data.sources",),
+    "source": ("groundup.data.sources", "groundup.data.shards.source"),
     **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources",)),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
