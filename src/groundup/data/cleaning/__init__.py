@@ -2,6 +2,7 @@
 
 from groundup.data.cleaning.columns import drop_columns
 from groundup.data.cleaning.duplicates import drop_exact_duplicates, drop_near_duplicates
+from groundup.data.cleaning.rows import drop_rare, drop_without
 from groundup.data.cleaning.text import drop_generated, drop_short, repair_text
 
 __all__ = [
@@ -9,6 +10,8 @@ __all__ = [
     "drop_exact_duplicates",
     "drop_generated",
     "drop_near_duplicates",
+    "drop_rare",
     "drop_short",
+    "drop_without",
     "repair_text",
 ]

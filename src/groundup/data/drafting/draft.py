@@ -1,0 +1,72 @@
+"""Which recipe fits which data: a table, a series, images or text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from groundup.core.errors import DataError
+from groundup.core.use import Use
+from groundup.data.drafting.tables import draft_table
+from groundup.data.drafting.toml import Draft, Said
+from groundup.data.inspection.table import Table, describe_table
+from groundup.data.opening import Opened
+
+
+def draft_recipe(opened: Opened, target: str | None, beside: Path) -> Draft:
+    """A recipe for this data whose file will lie in the folder ``beside``. Raises DataError, with what could be done."""
+    if not len(opened.dataset):
+        raise DataError(f"{opened.path}: there are no rows to learn from.")
+    if opened.form == "table":
+        return _for_table(opened, target, beside)
+    raise DataError(f"{opened.path}: no recipe is drafted for {opened.form} yet.")
+
+
+def _for_table(opened: Opened, target: str | None, beside: Path) -> Draft:
+    if target is None:
+        names = ", ".join(opened.dataset.columns[:30])
+        raise DataError(f"{opened.path}: which column is to be predicted? Give --target COLUMN; there is {names}.")
+    table = describe_table(opened.dataset, target)
+    assert table.target is not None
+    what = f"one of {len(table.target.classes)} classes" if table.target.task == "classify" else "a number"
+    head = f"Predicts {target} ({what}) from {len(table.features)} of {len(table.columns)} columns, {table.rows:,} rows."
+    return draft_table(table, source_of(opened, beside), heading(opened, head, _noticed(table)))
+
+
+def heading(opened: Opened, what: str, noticed: list[str]) -> tuple[str, ...]:
+    """What stands at the top of a drafted recipe."""
+    steps = (
+        "Drafted from the data itself: every choice has its reason beside it, and every line may be changed.\n"
+        f"groundup check {opened.name}.toml    proves data and model before anything is spent\n"
+        f"groundup train {opened.name}.toml    trains, measures, and writes a report"
+    )
+    return (what, steps, *(["Noticed:\n" + "\n".join(f"- {line}" for line in noticed)] if noticed else []))
+
+
+def source_of(opened: Opened, beside: Path) -> Mapping[str, Any]:
+    """The recipe's name and its source, whose path starts at the folder that the recipe will lie in."""
+    path, start = Path(os.path.abspath(opened.path)), Path(os.path.abspath(beside))
+    # A path that climbs to the root says less than an absolute one.
+    near = len(Path(os.path.commonpath([path, start])).parts) > 1
+    shown = Path(os.path.relpath(path, start)).as_posix() if near else path.as_posix()
+    use: Use = opened.source.with_arguments(path=shown)
+    why = "; ".join(opened.said)
+    return {"name": opened.name, "source": Said(use, f"{why[:1].upper()}{why[1:]}." if why else "")}
+
+
+def _noticed(table: Table) -> list[str]:
+    """What a person should look at, and the recipe does not settle."""
+    found = [f"{one} and {other} say the same in other words; one of them would do" for one, other in table.twins[:5]]
+    for column in table.features:
+        if column.numbers is not None and column.numbers.sentinel is not None:
+            value, count = column.numbers.sentinel
+            found.append(
+                f"{column.name} is {value:g} on {count:,} rows, far from the rest: if that stands for missing, "
+                f'declare it in the source, missing = ["{value:g}"]'
+            )
+        if column.spellings:
+            one, other = column.spellings[0]
+            found.append(f"{column.name} has categories that differ by case or spaces alone: {one!r} and {other!r}")
+    return found[:12]
