@@ -25,6 +25,9 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z")
 MARKERS = ("?", "-", "--", ".", "#N/A", "n/a", "None", "none", "unknown")
 """Cells that stand for a missing value where all others of the column are numbers; "?" does so everywhere."""
 
+SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
+"""Names of folders that hold a part of the data, not a class."""
+
 LOOKED_AT = 2000
 """Files of a folder whose names are looked at to tell what is in it."""
 
@@ -44,7 +47,9 @@ class Opened:
     @property
     def name(self) -> str:
         """A short name for files and titles."""
-        stem = self.path.resolve().name if self.path.is_dir() else self.path.resolve().stem
+        place = self.path.resolve()
+        place = place.parent if place.is_dir() and place.name.lower() in SPLITS else place
+        stem = place.name if place.is_dir() else place.stem
         plain = re.sub(r"[^\w.-]+", "-", stem).strip("-.")
         return plain if re.match(r"\w", plain) else "data"
 
@@ -78,8 +83,22 @@ def _open_folder(place: Path) -> Opened:
     if not counts:
         raise DataError(f"{place}: the folder holds no file.")
     if counts.get("images", 0) >= counts.get("text", 0):
-        return _opened(Use("image_folder", path=str(place)), "images", place)
+        return _open_images(place)
     return _opened(Use("text_files", path=str(place)), "text", place)
+
+
+def _open_images(place: Path) -> Opened:
+    """By class; where the first folders are named for splits, the largest of them alone, since each has the classes."""
+    folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders or not all(folder.name.lower() in SPLITS for folder in folders):
+        return _opened(Use("image_folder", path=str(place)), "images", place)
+    train = next((f for f in folders if f.name.lower() in ("train", "training")), folders[0])
+    others = ", ".join(folder.name for folder in folders if folder != train)
+    opened = _opened(Use("image_folder", path=str(train)), "images", train)
+    said = f"the folders are named for splits: {train.name} is read and split anew" + (
+        f", {others} is left aside" if others else ""
+    )
+    return dataclasses.replace(opened, said=(said,))
 
 
 def _files(place: Path) -> Iterator[Path]:

@@ -9,8 +9,11 @@ from typing import Any
 
 from groundup.core.errors import DataError
 from groundup.core.use import Use
+from groundup.data.drafting.forecasts import draft_forecast, is_series
+from groundup.data.drafting.images import draft_images
 from groundup.data.drafting.tables import draft_table
 from groundup.data.drafting.toml import Draft, Said
+from groundup.data.inspection.images import describe_images
 from groundup.data.inspection.table import Table, describe_table
 from groundup.data.opening import Opened
 
@@ -21,6 +24,8 @@ def draft_recipe(opened: Opened, target: str | None, beside: Path) -> Draft:
         raise DataError(f"{opened.path}: there are no rows to learn from.")
     if opened.form == "table":
         return _for_table(opened, target, beside)
+    if opened.form == "images":
+        return _for_images(opened, target, beside)
     raise DataError(f"{opened.path}: no recipe is drafted for {opened.form} yet.")
 
 
@@ -30,9 +35,31 @@ def _for_table(opened: Opened, target: str | None, beside: Path) -> Draft:
         raise DataError(f"{opened.path}: which column is to be predicted? Give --target COLUMN; there is {names}.")
     table = describe_table(opened.dataset, target)
     assert table.target is not None
+    if is_series(table):
+        head = f"Forecasts {target} from its own past and what was measured beside it: {table.rows:,} rows in time."
+        return draft_forecast(opened.dataset, table, source_of(opened, beside), heading(opened, head, _noticed(table)))
     what = f"one of {len(table.target.classes)} classes" if table.target.task == "classify" else "a number"
-    head = f"Predicts {target} ({what}) from {len(table.features)} of {len(table.columns)} columns, {table.rows:,} rows."
+    head = (
+        f"Predicts {target} ({what}) from {len(table.features)} of {len(table.columns)} columns, {table.rows:,} rows."
+    )
     return draft_table(table, source_of(opened, beside), heading(opened, head, _noticed(table)))
+
+
+def _for_images(opened: Opened, target: str | None, beside: Path) -> Draft:
+    dataset = opened.dataset
+    image = dataset.of_kind("image")[0]
+    label = target or "label"
+    if label not in dataset.columns:
+        raise DataError(
+            f"{opened.path}: the images have no column {label!r}; there is {', '.join(dataset.columns)}. "
+            "Images of one class lie in a folder of its name."
+        )
+    images = describe_images(dataset, image, label)
+    noticed = [f"{len(images.copies)} images are near copies of others; look at them with groundup inspect"]
+    head = f"Tells {len(images.classes)} classes of images apart, from {images.rows:,} images."
+    return draft_images(
+        images, image, label, source_of(opened, beside), heading(opened, head, noticed if images.copies else [])
+    )
 
 
 def heading(opened: Opened, what: str, noticed: list[str]) -> tuple[str, ...]:

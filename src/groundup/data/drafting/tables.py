@@ -96,7 +96,9 @@ def _split(table: Table, rows: int) -> Said:
     size = f"{rows * held['test']:.0f} rows measure it at the end, {rows * held['valid']:.0f} watch over training."
     if table.group is not None:
         name = table.group.name
-        why = f"Rows of one {name} are alike ({table.group.distinct:,} of them): all go to one part, else test is known."
+        why = (
+            f"Rows of one {name} are alike ({table.group.distinct:,} of them): all go to one part, else test is known."
+        )
         return Said(Use("grouped", column=name, **held), f"{why} {size}")
     if target.task == "classify":
         return Said(Use("stratified", column=target.name, **held), f"Each class in the same share everywhere. {size}")
@@ -281,7 +283,9 @@ def _evaluation(table: Table, rows: int) -> dict[str, Any]:
     quick = rows <= 60_000
     if target.task == "regress":
         baselines = ["mean", "linear"]
-        why = "Mean absolute and root mean squared error in the target's own units, and the share of variance explained."
+        why = (
+            "Mean absolute and root mean squared error in the target's own units, and the share of variance explained."
+        )
         return {
             "metrics": Said(["mae", "rmse", "r2"], why),
             "baselines": Said(baselines, "What must be beaten: always the mean, and a straight line."),

@@ -92,8 +92,11 @@ def _flat(value: Any) -> str:
 
 def _wrapped(value: Any) -> str:
     """A list of scalars in a block of full lines; anything else on one line."""
-    if not isinstance(value, (list, tuple)) or any(isinstance(item, (Use, Mapping)) for item in value):
-        return _flat(value)
+    flat = _flat(value)
+    if len(flat) < WIDTH // 2 or not isinstance(value, (list, tuple)):
+        return flat
+    if any(isinstance(item, (Use, Mapping)) for item in value):
+        return flat
     lines: list[str] = []
     line = "   "
     for item in value:

@@ -104,9 +104,7 @@ def find_target(dataset: Dataset, name: str) -> Target:
     kind = dataset.kinds[name]
     known = dataset.with_frame(dataset.frame.filter(there), {name: "category" if kind in ("text", "id") else kind})
     learned = learn_target(dataclasses.replace(known, split="train"), name, "auto", "target")
-    return Target(
-        name, learned["task"], missing, tuple(learned.get("classes", ())), tuple(learned.get("counts", ()))
-    )
+    return Target(name, learned["task"], missing, tuple(learned.get("classes", ())), tuple(learned.get("counts", ())))
 
 
 def find_duplicates(dataset: Dataset) -> Duplicates:
@@ -284,5 +282,3 @@ def _correlation(one: Values, other: Values) -> float:
     a, b = one[both] - one[both].mean(), other[both] - other[both].mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else float("nan")
-
-

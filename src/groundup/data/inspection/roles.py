@@ -82,7 +82,9 @@ def _unfit(column: Column) -> Drop | None:
         return Drop(name, "image", "holds images or lists, and the samples are rows of numbers")
     if column.distinct == 1:
         value = column.top[0][0] if column.top else "the same value"
-        return Drop(name, "constant", f"always {_short(value)}" if not column.missing else f"{_short(value)} or missing")
+        return Drop(
+            name, "constant", f"always {_short(value)}" if not column.missing else f"{_short(value)} or missing"
+        )
     if column.kind == "time":
         return Drop(name, "time", "a moment does not come again; the rows after it are what a model is for")
     if is_id(column):
