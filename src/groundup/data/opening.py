@@ -55,7 +55,7 @@ class Opened:
 
 
 def open_data(path: str | Path) -> Opened:
-    """A table, a folder of images, or text, read by the source that fits. Raises DataError for what is none of these."""
+    """A table, a folder of images, or text, read by the source that fits. Raises DataError for anything else."""
     place = Path(path).expanduser()
     if not place.exists():
         beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []

@@ -12,21 +12,23 @@ from groundup.core.use import Use
 from groundup.data.drafting.forecasts import draft_forecast, is_series
 from groundup.data.drafting.images import draft_images
 from groundup.data.drafting.tables import draft_table
+from groundup.data.drafting.texts import draft_language_model
 from groundup.data.drafting.toml import Draft, Said
 from groundup.data.inspection.images import describe_images
 from groundup.data.inspection.table import Table, describe_table
+from groundup.data.inspection.texts import describe_texts
 from groundup.data.opening import Opened
 
 
 def draft_recipe(opened: Opened, target: str | None, beside: Path) -> Draft:
-    """A recipe for this data whose file will lie in the folder ``beside``. Raises DataError, with what could be done."""
+    """A recipe for this data whose file will lie in the folder ``beside``. Raises DataError where none fits."""
     if not len(opened.dataset):
         raise DataError(f"{opened.path}: there are no rows to learn from.")
     if opened.form == "table":
         return _for_table(opened, target, beside)
     if opened.form == "images":
         return _for_images(opened, target, beside)
-    raise DataError(f"{opened.path}: no recipe is drafted for {opened.form} yet.")
+    return _for_text(opened, target, beside)
 
 
 def _for_table(opened: Opened, target: str | None, beside: Path) -> Draft:
@@ -60,6 +62,15 @@ def _for_images(opened: Opened, target: str | None, beside: Path) -> Draft:
     return draft_images(
         images, image, label, source_of(opened, beside), heading(opened, head, noticed if images.copies else [])
     )
+
+
+def _for_text(opened: Opened, target: str | None, beside: Path) -> Draft:
+    if target is not None and target not in opened.dataset.columns:
+        raise DataError(f"{opened.path}: these are plain texts, without a column {target!r}; leave --target out.")
+    texts = describe_texts(opened.dataset, "text")
+    documents = f"{texts.rows:,} documents" if texts.rows > 1 else "one text"
+    head = f"A language model of {documents}, {texts.total_characters:,} characters, {texts.languages[0][0]}."
+    return draft_language_model(opened.dataset, texts, source_of(opened, beside), heading(opened, head, []))
 
 
 def heading(opened: Opened, what: str, noticed: list[str]) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ def _windows(table: Table, inputs: list[Column], rhythm: Rhythm) -> dict[str, An
     }
     if missing:
         limit = max(2, rhythm.season // 2)
-        why = f"{missing:,} cells are missing; a line through short gaps, inside the window alone, so never from the future."
+        why = f"{missing:,} cells are missing; a line through short gaps, within the window alone: no look ahead."
         found["steps"] = Said([Use("interpolate", method="linear", limit=limit)], why)
     return found
 

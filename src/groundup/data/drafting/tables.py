@@ -112,8 +112,8 @@ def _preparation(table: Table) -> dict[str, Any]:
     categories = [c for c in features if c.kind == "category"]
     booleans = [c for c in features if c.kind == "boolean"]
     steps = [
-        *_filling(numbers, categories, booleans, indicators=table.group is None),
-        *_drawing_in(numbers),
+        *filling(numbers, categories, booleans, indicators=table.group is None),
+        *drawing_in(numbers),
         *_numbering(categories),
     ]
     if numbers:
@@ -122,9 +122,8 @@ def _preparation(table: Table) -> dict[str, Any]:
     return {"prepare": steps} if steps else {}
 
 
-def _filling(
-    numbers: list[Column], categories: list[Column], booleans: list[Column], *, indicators: bool
-) -> list[Said]:
+def filling(numbers: list[Column], categories: list[Column], booleans: list[Column], *, indicators: bool) -> list[Said]:
+    """Steps that fill gaps: numbers by the median, categories by one of their own or the commonest."""
     steps = []
     often = [c for c in numbers if c.missing_share >= OFTEN_MISSING] if indicators else []
     if often:
@@ -158,16 +157,16 @@ def has_long_tail(column: Column) -> bool:
     return numbers.skew > LONG_TAIL and numbers.largest > 10
 
 
-def _drawing_in(numbers: list[Column]) -> list[Said]:
+def drawing_in(numbers: list[Column]) -> list[Said]:
     """Long tails by their logarithm, single values that are far out to the edge of the rest."""
     steps = []
     long = [c.name for c in numbers if has_long_tail(c)]
     if long:
-        why = f"Long tails: {counted(long)}. Their logarithm puts the many small values as far apart as the large ones."
+        why = f"{counted(long)}: the logarithm puts many small values as far apart as few large ones."
         steps.append(Said(Use("LogScale", columns=long), why))
     far = [c for c in numbers if c.name not in long and _is_far_out(c)]
     if far:
-        why = f"Single values lie far out: {counted([c.name for c in far])}. They are drawn in to {FAR_OUT:g} IQR."
+        why = f"{counted([c.name for c in far])}: single values lie far out, and are drawn in to {FAR_OUT:g} IQR."
         use = Use("ClipOutliers", columns=[c.name for c in far], method="iqr", k=FAR_OUT)
         steps.append(Said(use, why))
     return steps
@@ -266,7 +265,7 @@ def _objective(table: Table) -> Said:
         return Said(Use("supervised", loss="cross_entropy"), "The loss of probabilities over classes.")
     numbers = table.column(target.name).numbers
     if numbers is not None and abs(numbers.skew) > 4:
-        why = f"{target.name} has a long tail (skewness {numbers.skew:.1f}): far values count by distance, not its square."
+        why = f"{target.name} has a long tail (skewness {numbers.skew:.1f}): far values count by distance alone."
         return Said(Use("supervised", loss="huber"), why)
     return Said(Use("supervised", loss="mse"), "Squared error: what the mean minimises.")
 
@@ -294,7 +293,7 @@ def _evaluation(table: Table, rows: int) -> dict[str, Any]:
     why = "How many are right; precision and recall in one; and how good the probabilities are."
     if is_imbalanced(target.counts):
         metrics = ["balanced_accuracy", *metrics]
-        why = f"Always saying the commonest class is right on {target.commonest_share:.0%}, so each class counts alike first."
+        why = f"Always saying the commonest class is right on {target.commonest_share:.0%}, so classes count alike."
     if len(target.classes) == 2:
         metrics.append("roc_auc")
     baselines = ["majority", "logistic_regression"] if quick else ["majority"]

@@ -133,7 +133,7 @@ def odd_ones(features: npt.NDArray[np.float64], most: int = 18) -> list[tuple[in
 
 
 def difference_hash(picture: Image.Image) -> int:
-    """64 bits: whether each of 8 x 8 cells is brighter than its right neighbour, on 9 x 8 grey pixels (Krawetz 2013)."""
+    """64 bits: whether each of 8 x 8 cells is brighter than its right neighbour (Krawetz 2013)."""
     grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     bits = (grey[:, 1:] > grey[:, :-1]).ravel()
     return int(sum(1 << i for i, bit in enumerate(bits.tolist()) if bit))

@@ -7,6 +7,7 @@ round. A column of chance then tells nothing, however many values it has.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -184,7 +185,7 @@ def find_gaps(dataset: Dataset, columns: Sequence[Column], num_blocks: int = 60)
         return None
     absent = np.stack([_absent(dataset.frame[name]).to_numpy() for name in names])
     cuts = np.linspace(0, absent.shape[1], min(num_blocks, absent.shape[1]) + 1).astype(int)
-    blocks = np.stack([absent[:, a:b].mean(axis=1) for a, b in zip(cuts[:-1], cuts[1:], strict=True)], axis=1)
+    blocks = np.stack([absent[:, a:b].mean(axis=1) for a, b in itertools.pairwise(cuts.tolist())], axis=1)
     some = absent[:, absent.any(axis=0)]
     distinct, counts = np.unique(some.T, axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:6]
