@@ -153,9 +153,21 @@ def read_changes(folder: Path) -> list[Change]:
             about = json.loads((where / "change.json").read_text(encoding="utf-8"))
             files = {name: pl.read_parquet(where / f"{name}.parquet") for name in about["files"]}
             cells = {name: files.pop(f"cells-{i}") for i, name in enumerate(about["cells"])}
-            names = ("step", "split", "before", "after")
-            kept = {name: about[name] for name in names} | {"columns": tuple(about["columns"]), "kinds": about["kinds"]}
-            found.append(Change(**kept, cells=cells, **files))
+            found.append(
+                Change(
+                    step=about["step"],
+                    split=about["split"],
+                    before=about["before"],
+                    after=about["after"],
+                    columns=tuple(about["columns"]),
+                    kinds=about["kinds"],
+                    cells=cells,
+                    removed=files.get("removed"),
+                    replaced=files.get("replaced"),
+                    order=files.get("order"),
+                    whole=files.get("whole"),
+                )
+            )
         except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
             raise DataError(f"{where}: this record of a change is damaged: {error}.") from error
     if not found:
