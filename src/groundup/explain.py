@@ -23,6 +23,7 @@ PLACES: Mapping[str, str] = {
     "prepare": "data.prepare = [{}]",
     "samples": "data.samples = {}",
     "augment": "data.augment = [{}]",
+    "sampling": "data.sampling = {}",
     "model": "model = {}",
     "layers": 'model = {{ use = "Sequential", layers = [{}] }}',
     "with": 'swap = [{{ where = "layers.0", with = {} }}]',

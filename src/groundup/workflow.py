@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -98,12 +99,32 @@ class Prepared:
 
     def batches(self, training: Training, bookmark: Bookmark) -> Iterator[Batch]:
         """The endless, seeded, resumable stream of training batches."""
-        from groundup.core.use import make
         from groundup.data.loading import batches
 
-        augment = [make(use, "augment", where="recipe.data.augment") for use in self.recipe.data.augment]
         seed, size = self.recipe.seed, training.batch_size
-        return batches(self.encoded["train"], size, seed=seed, bookmark=bookmark, augment=augment)
+        train, augment = self.encoded["train"], self.augmentation()
+        return batches(train, size, seed=seed, bookmark=bookmark, augment=augment, weights=self.weights)
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many rows of train each class has, in the order of the classes; None where there are none."""
+        target = (self.samples.learned or {}).get("target")
+        return target.get("counts") if isinstance(target, Mapping) else None
+
+    @functools.cached_property
+    def weights(self) -> Any:
+        """How often each sample of train is drawn [N], or None where each comes once in an epoch."""
+        from groundup.core.use import make
+
+        use = self.recipe.data.sampling
+        return None if use is None else make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
+
+    def augmentation(self) -> list[Any]:
+        """The steps that change train's samples, made as the recipe describes them."""
+        from groundup.core.use import make
+
+        uses, folder = self.recipe.data.augment, self.recipe.folder
+        return [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
 
     def once(self, split: str, batch_size: int) -> Iterator[Batch]:
         """Each sample of a split once, in order, never augmented."""
@@ -290,7 +311,8 @@ def _steps(data: DataRecipe) -> list[Any]:
     for i, use in enumerate(data.prepare):
         if "exclude" in use.arguments:
             use = use.with_arguments(exclude=[*use.arguments["exclude"], *protected])
-        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=protected))
+        supplied = {"exclude": protected, "target": target} if protected else {"exclude": protected}
+        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", **supplied))
     return made
 
 
@@ -348,7 +370,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup.core.report import Proof
     from groundup.data.causality import look_ahead
 
-    objective = _objective(training)
+    objective = _objective(training, prepared)
     batch = next(prepared.batches(training, Bookmark()))
     some = prepared.targets_of_some("train")
     checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
@@ -358,6 +380,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
         checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
+    fresh = fresh and not getattr(model, "ANSWERS_FROM_INPUTS", False)
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
@@ -420,7 +443,7 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
     precision = choose_precision(training.precision, device, sum(p.numel() for p in model.parameters()))
     batch = next(next(prepared.batches(training, Bookmark())).parts(-(-training.batch_size // training.accumulate)))
     planned = plan_memory(
-        model, batch, _optimizer(model, training), _objective(training), precision.name, training.accumulate
+        model, batch, _optimizer(model, training), _objective(training, prepared), precision.name, training.accumulate
     )
     planned = plan_time(planned, measure_speed(device.type), _steps_of(prepared, training), training.minutes)
     machine = hardware()
@@ -454,7 +477,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     run = Run.create(recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
-        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
         terminal.stage("train", str(run.folder))
         _learn(trained, _begin(trained))
     return _conclude(trained)
@@ -528,10 +551,11 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     return made
 
 
-def _objective(training: Training) -> Objective:
+def _objective(training: Training, prepared: Prepared) -> Objective:
     from groundup.core.use import make
 
-    made: Objective = make(training.objective, "objective", where="recipe.training.objective")
+    counts = prepared.class_counts
+    made: Objective = make(training.objective, "objective", where="recipe.training.objective", class_counts=counts)
     return made
 
 
@@ -796,7 +820,7 @@ def _as_finetuned(trained: Trained) -> Trained:
     make(wanted.method, "method", where="recipe.finetune.method")(trained.model)
     prepared = trained.prepared if wanted.samples is None else _without_twins(trained.prepared)
     return dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
 
 
@@ -827,7 +851,7 @@ def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *
             raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
         terminal.warn(f"{changed}; figures may differ for that reason")
     model = move(design(prepared), choose_device(recipe.training.device))
-    return Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+    return Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
 
 
 def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Trained:
@@ -842,7 +866,7 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
     seed_everything(trained.prepared.recipe.seed)
     prepared = _prepared_for(trained.prepared, wanted)
     tuned = dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
     before = _scores(tuned)
     make(wanted.method, "method", where="recipe.finetune.method")(tuned.model)

@@ -66,11 +66,11 @@ class Loss:
     """What an objective gives: the mean to descend on, over how many targets, and its named parts.
 
     ``count`` lets micro-batches with different numbers of targets add up to the exact gradient of the
-    whole batch.
+    whole batch; where targets have weights, it is the sum of these.
     """
 
     total: Tensor
-    count: int
+    count: float
     parts: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 

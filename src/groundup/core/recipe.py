@@ -29,6 +29,8 @@ class DataRecipe:
     prepare: tuple[Use, ...] = ()
     samples: Use = Use("Rows")
     augment: tuple[Use, ...] = ()
+    sampling: Use | None = None
+    """How often each sample of train is drawn; by default each once in an epoch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
