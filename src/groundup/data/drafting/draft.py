@@ -12,7 +12,7 @@ from groundup.core.use import Use
 from groundup.data.drafting.forecasts import draft_forecast, is_series
 from groundup.data.drafting.images import draft_images
 from groundup.data.drafting.tables import draft_table
-from groundup.data.drafting.texts import draft_language_model
+from groundup.data.drafting.texts import draft_labelled_text, draft_language_model
 from groundup.data.drafting.toml import Draft, Said
 from groundup.data.inspection.images import describe_images
 from groundup.data.inspection.table import Table, describe_table
@@ -40,11 +40,25 @@ def _for_table(opened: Opened, target: str | None, beside: Path) -> Draft:
     if is_series(table):
         head = f"Forecasts {target} from its own past and what was measured beside it: {table.rows:,} rows in time."
         return draft_forecast(opened.dataset, table, source_of(opened, beside), heading(opened, head, _noticed(table)))
+    wordy = _text_that_tells(table)
+    if wordy is not None:
+        texts = describe_texts(opened.dataset, wordy)
+        rest = [c.name for c in table.columns if c.name not in (wordy, target)]
+        head = f"Tells {target} from the text in {wordy}: {table.rows:,} texts."
+        return draft_labelled_text(table, texts, rest, source_of(opened, beside), heading(opened, head, []))
     what = f"one of {len(table.target.classes)} classes" if table.target.task == "classify" else "a number"
     head = (
         f"Predicts {target} ({what}) from {len(table.features)} of {len(table.columns)} columns, {table.rows:,} rows."
     )
     return draft_table(table, source_of(opened, beside), heading(opened, head, _noticed(table)))
+
+
+def _text_that_tells(table: Table) -> str | None:
+    """The column of free text, where there is hardly anything beside it to tell the target by."""
+    texts = [drop.column for drop in table.drops if drop.kind == "text"]
+    if not texts or len(table.features) > 2:
+        return None
+    return max(texts, key=lambda name: table.column(name).words)
 
 
 def _for_images(opened: Opened, target: str | None, beside: Path) -> Draft:

@@ -167,14 +167,15 @@ def _model(table: Table, *, plain: bool, drifting: bool) -> dict[str, Any]:
     """A straight line through the window where there is little data or a drift, else a recurrent network."""
     if plain:
         why = (
-            "The level drifts, and a straight line through the window carries a drift on; a recurrent network does not."
+            "The level drifts, so what was learned at one level must hold at another."
             if drifting
-            else f"{table.rows:,} rows are few: one straight line through the window for each step to come."
+            else f"{table.rows:,} rows are few, so the plainest model."
         )
+        line = Use("MLP", hidden=[], init="zeros")
+        lines = "Zeng et al. 2023 found straight lines through the window to beat transformers on many series."
         return {
-            "use": Said("MLP", f"{why} Zeng et al. 2023 found such lines to beat transformers on many series."),
-            "hidden": Said([], "No hidden layer: the line itself."),
-            "init": Said("zeros", "Begins by saying train's mean."),
+            "use": Said("RevIN", f"{why} Each window is first brought to its own level, the forecast back from it."),
+            "model": Said(line, lines),
         }
     return {
         "use": Said("LSTM", "Reads a window step by step and keeps a memory of what matters."),

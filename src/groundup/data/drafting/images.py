@@ -8,7 +8,7 @@ from typing import Any
 
 from groundup.core.errors import DataError
 from groundup.core.use import Use
-from groundup.data.drafting.tables import RAREST_CLASS, class_weights, is_imbalanced
+from groundup.data.drafting.tables import RAREST_CLASS, is_imbalanced, weighted
 from groundup.data.drafting.toml import Draft, Said
 from groundup.data.inspection.images import Images
 
@@ -110,10 +110,7 @@ def _training(images: Images, train: int) -> dict[str, Any]:
     counts = tuple(count for _, count in sorted(images.classes))
     objective = Said(Use("supervised", loss="cross_entropy"), "The loss of probabilities over classes.")
     if is_imbalanced(counts):
-        loss = Use("cross_entropy", weight=class_weights(counts))
-        objective = Said(
-            Use("supervised", loss=loss), "Classes are uneven: rare ones count more, by the root of how rare."
-        )
+        objective = Said(weighted(counts), "Classes are uneven: rare ones count more, by the root of how rare.")
     epochs = int(min(60, max(3, round(STEPS * 32 / train))))
     return {
         "objective": objective,

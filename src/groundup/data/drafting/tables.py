@@ -16,6 +16,9 @@ RAREST_CLASS = 5
 """A class on fewer rows can be neither learned nor measured."""
 
 OFTEN_MISSING = 0.05
+MANY_CATEGORIES = 40
+"""A column with more gets numbers that say what the target is in each, not a column for each."""
+
 LONG_TAIL = 2.0
 """Skewness from which on numbers without negative ones are taken by their logarithm."""
 
@@ -182,11 +185,20 @@ def _is_far_out(column: Column) -> bool:
 
 
 def _numbering(categories: list[Column]) -> list[Said]:
+    many = [c for c in categories if c.distinct > MANY_CATEGORIES]
+    categories = [c for c in categories if c not in many]
+    steps = []
+    if many:
+        told = counted([f"{c.name} ({c.distinct})" for c in many])
+        why = (
+            f"Too many categories for a column each: {told}. Each becomes the target's mean over the other rows of it."
+        )
+        steps.append(Said(Use("TargetEncode", columns=[c.name for c in many]), why))
     if not categories:
-        return []
+        return steps
     told = counted([f"{c.name} ({c.distinct})" for c in categories])
     use = Use("OneHot", columns=[c.name for c in categories])
-    return [Said(use, f"A column for each category: {told}. One that train did not have is false in all.")]
+    return [*steps, Said(use, f"A column for each category: {told}. One that train did not have is false in all.")]
 
 
 def _samples(table: Table) -> Said:
@@ -250,17 +262,20 @@ def class_weights(counts: tuple[int, ...]) -> list[float]:
     return [round(math.sqrt(sum(kept) / (len(kept) * count)), 3) for count in kept]
 
 
+def weighted(counts: tuple[int, ...]) -> Use:
+    """The objective that counts rare classes more; ``counts`` in the order of the classes."""
+    return Use("supervised", loss="cross_entropy", class_weights=class_weights(counts))
+
+
 def _objective(table: Table) -> Said:
     target = table.target
     assert target is not None
     if target.task == "classify" and is_imbalanced(target.counts):
-        weight = class_weights(target.counts)
-        loss = Use("cross_entropy", weight=weight)
         why = (
             f"Classes are uneven (the rarest {_rarest(table):.1%}), so rare ones count more: by the root of how rare. "
-            "Without weight the probabilities come nearer to true shares, and rare classes are found less often."
+            "Without class_weights the probabilities come nearer to true shares, and rare classes are found less often."
         )
-        return Said(Use("supervised", loss=loss), why)
+        return Said(weighted(target.counts), why)
     if target.task == "classify":
         return Said(Use("supervised", loss="cross_entropy"), "The loss of probabilities over classes.")
     numbers = table.column(target.name).numbers

@@ -1,4 +1,4 @@
-"""A recipe for plain text: a language model of a size that the text can teach."""
+"""A recipe for text: a language model of a size that the text can teach, or a network that tells classes of texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 from groundup.core.use import Use
+from groundup.data.drafting.tables import RAREST_CLASS, is_imbalanced, shares, weighted
 from groundup.data.drafting.toml import Draft, Said
+from groundup.data.inspection.relations import Target
+from groundup.data.inspection.table import Table
 from groundup.data.inspection.texts import Texts
 
 FEWEST_CHARACTERS = 2_000
@@ -42,6 +45,88 @@ def draft_language_model(dataset: Dataset, texts: Texts, source: Mapping[str, An
         },
     }
     return Draft(head, tables)
+
+
+def draft_labelled_text(
+    table: Table, texts: Texts, rest: list[str], source: Mapping[str, Any], head: tuple[str, ...]
+) -> Draft:
+    """The recipe for texts with a class or a number; ``rest`` are columns beside them, which are left aside."""
+    target = table.target
+    assert target is not None
+    rows = table.rows - texts.exact - target.missing
+    held = shares(rows)
+    words = f"{texts.words.median:.0f} words in the middle"
+    if target.task == "classify":
+        split = Said(Use("stratified", column=target.name, **held), "Each class in the same share everywhere.")
+    else:
+        split = Said(Use("random", **held), "Each text by chance.")
+    tables: dict[str, Mapping[str, Any]] = {
+        "": {"name": source["name"]},
+        "data": {
+            "source": source["source"],
+            "clean": _cleaning_labelled(table, texts, rest),
+            "split": split,
+            "samples": Said(
+                Use("LabelledText", target=target.name, column=texts.column),
+                f"Words by number, the vocabulary learned on train; {words}.",
+            ),
+        },
+        "model": {
+            "use": Said("TextCNN", "Looks for runs of three to five words wherever they stand (Kim 2014)."),
+            "features": 64,
+            "channels": 64,
+            "dropout": Said(0.5, "Forgets half of its signals at each step, so that it does not learn by heart."),
+        },
+        "training": _training_labelled(target, max(1, round(rows * (1 - sum(held.values()))))),
+        "evaluation": _evaluation_labelled(target),
+    }
+    return Draft(head, tables)
+
+
+def _cleaning_labelled(table: Table, texts: Texts, rest: list[str]) -> list[Said]:
+    target, column = table.target, texts.column
+    assert target is not None
+    steps = []
+    lacking = [name for name in (column, target.name) if table.column(name).missing]
+    if lacking:
+        steps.append(Said(Use("drop_without", columns=lacking), "Neither a text nor a target is invented."))
+    steps.append(Said(Use("drop_exact_duplicates", columns=[column]), f"{texts.exact:,} texts stand there before."))
+    near = f"{texts.near:,} of {texts.compared:,} are nearly alike: one in train and one in test would be a leak."
+    steps.append(Said(Use("drop_near_duplicates", column=column), near))
+    if any(count < RAREST_CLASS for count in target.counts):
+        use = Use("drop_rare", column=target.name, at_least=RAREST_CLASS)
+        steps.append(Said(use, "Classes on fewer rows can be neither learned nor measured."))
+    if rest:
+        steps.append(Said(Use("drop_columns", columns=rest), "The text alone is read."))
+    return steps
+
+
+def _training_labelled(target: Target, train: int) -> dict[str, Any]:
+    batch = 32 if train < 5000 else 64
+    epochs = int(min(30, max(3, round(800 * batch / train))))
+    objective = Said(Use("supervised", loss="cross_entropy"), "The loss of probabilities over classes.")
+    if target.task == "regress":
+        objective = Said(Use("supervised", loss="mse"), "Squared error: what the mean minimises.")
+    elif is_imbalanced(target.counts):
+        objective = Said(weighted(target.counts), "Classes are uneven: rare ones count more, by the root of how rare.")
+    return {
+        "objective": objective,
+        "optimizer": Said(Use("AdamW", lr=1e-3, weight_decay=0.05), "Learns steadily without being tuned."),
+        "schedule": Said(Use("cosine", warmup=0.05), "The rate rises for a moment, then falls to nothing."),
+        "batch_size": batch,
+        "epochs": Said(epochs, f"About {-(-train // batch) * epochs:,} steps over {train:,} texts."),
+        "keep": Said("best", "The weights that did best on the validation part, not the last ones."),
+    }
+
+
+def _evaluation_labelled(target: Target) -> dict[str, Any]:
+    metrics, baselines = ["accuracy", "f1", "log_loss"], ["majority", "logistic_regression"]
+    if target.task == "regress":
+        metrics, baselines = ["mae", "rmse", "r2"], ["mean", "linear"]
+    elif is_imbalanced(target.counts):
+        metrics = ["balanced_accuracy", *metrics]
+    why = "What must be beaten: always the same answer, and a straight line on counts of words."
+    return {"metrics": metrics, "baselines": Said(baselines, why)}
 
 
 def _prompts(dataset: Dataset, column: str) -> dict[str, Any]:

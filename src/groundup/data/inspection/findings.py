@@ -11,7 +11,6 @@ from groundup.data.drafting.forecasts import is_series
 from groundup.data.drafting.tables import (
     OFTEN_MISSING,
     RAREST_CLASS,
-    class_weights,
     counted,
     drawing_in,
     filling,
@@ -236,7 +235,7 @@ def _prepare(*uses: Any) -> str:
 
 
 def _weighted(counts: tuple[int, ...]) -> str:
-    return f"objective = {write(Use('supervised', loss=Use('cross_entropy', weight=class_weights(counts))), -1000)}"
+    return f"objective = {write(weighted(counts), -1000)}"
 
 
 def _listed(said: Sequence[str]) -> str:

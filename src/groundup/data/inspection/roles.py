@@ -13,7 +13,6 @@ from groundup.data.inspection.relations import Target, Told
 Reason = Literal["id", "constant", "empty", "leak", "text", "scattered", "time", "image"]
 
 MOSTLY_MISSING = 0.7
-MOST_CATEGORIES = 60
 ROWS_PER_CATEGORY = 8
 NEARLY_CONSTANT = 0.999
 WORDY = 5.0
@@ -102,7 +101,7 @@ def _scattered(column: Column) -> Drop | None:
     name, distinct = column.name, column.distinct
     if column.words >= WORDY or (column.lengths is not None and column.lengths.mean > 60):
         return Drop(name, "text", f"free text, {column.words:.0f} words in the mean")
-    if column.kind == "text" or distinct > MOST_CATEGORIES or distinct * ROWS_PER_CATEGORY > max(column.present, 80):
+    if column.kind == "text" or distinct * ROWS_PER_CATEGORY > max(column.present, 80):
         return Drop(name, "scattered", f"{distinct:,} different values on {column.present:,} rows")
     return None
 
