@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,26 @@ def draft_recipe(opened: Opened, target: str | None, beside: Path) -> Draft:
     if opened.form == "images":
         return _for_images(opened, target, beside)
     return _for_text(opened, target, beside)
+
+
+def write_draft(draft: Draft, file: Path, read: Callable[[Path], object]) -> None:
+    """Write the recipe beside its place, have it ``read`` as strictly as any, and only then put it there.
+
+    Raises DataError when there is a file of that name already, or it cannot be written.
+    """
+    if file.exists():
+        raise DataError(f"{file}: exists already, and is never overwritten. Choose another name with out.")
+    beside = file.with_name(f".{file.name}.new{file.suffix or '.toml'}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(draft.to_toml(), encoding="utf-8")
+        try:
+            read(beside)
+            beside.rename(file)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written: {error}.") from error
 
 
 def _for_table(opened: Opened, target: str | None, beside: Path) -> Draft:

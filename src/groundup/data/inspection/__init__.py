@@ -1,1 +1,1 @@
-"""What a person should know of data before anything is trained on it: columns, relations, findings, pictures."""
+"""What a person should know of data before anything is trained on it: columns, relations, images, texts, drift."""

@@ -25,10 +25,13 @@ from groundup.core.page import (
 )
 from groundup.core.plan import format_bytes
 from groundup.core.report import machine
-from groundup.data.inspection import findings as find
-from groundup.data.inspection.cards import column_cards, columns_table, first_rows, gallery
 from groundup.data.inspection.columns import Column
-from groundup.data.inspection.figures import (
+from groundup.data.inspection.images import Images, describe_images
+from groundup.data.inspection.table import Table, describe_table
+from groundup.data.inspection.texts import Texts, describe_texts
+from groundup.data.pages import findings as find
+from groundup.data.pages.cards import column_cards, columns_table, first_rows, gallery
+from groundup.data.pages.figures import (
     categories,
     correlation_chart,
     distribution,
@@ -37,11 +40,8 @@ from groundup.data.inspection.figures import (
     over_time,
     shares,
 )
-from groundup.data.inspection.findings import Finding
-from groundup.data.inspection.images import Images, describe_images
-from groundup.data.inspection.style import STYLE
-from groundup.data.inspection.table import Table, describe_table
-from groundup.data.inspection.texts import Texts, describe_texts
+from groundup.data.pages.findings import Finding
+from groundup.data.pages.style import STYLE
 from groundup.data.sources.tables import TIME_PARTS
 
 MADE = "groundup inspect"

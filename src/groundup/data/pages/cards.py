@@ -12,9 +12,9 @@ from groundup.core.charts import format_number
 from groundup.core.dataset import Dataset
 from groundup.core.page import html_table
 from groundup.data.inspection.columns import Column, Numbers
-from groundup.data.inspection.figures import categories, distribution, spark
 from groundup.data.inspection.images import Picture
 from groundup.data.inspection.table import Table
+from groundup.data.pages.figures import categories, distribution, spark
 
 MOST_CARDS = 60
 MOST_LINES = 300

@@ -15,6 +15,7 @@ from groundup.data.drafting.tables import (
     drawing_in,
     filling,
     is_imbalanced,
+    weighted,
 )
 from groundup.data.drafting.toml import write
 from groundup.data.inspection.images import Images
