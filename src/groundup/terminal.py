@@ -213,19 +213,20 @@ def findings(found: Iterable[Any]) -> None:
 
 def difference(found: Any) -> None:
     """What differs from one version of data to another."""
-    say(f"  {found.rows[0]:,} rows before, {found.rows[1]:,} after; rows told apart {escape(found.matched_by)}")
+    seen, columns = found.rows, found.columns
+    say(f"  {seen.before:,} rows before, {seen.after:,} after; rows told apart {escape(seen.matched_by)}")
     if not found.differs:
         say("  [green]nothing differs[/green]")
         return
     rows = [
-        ("rows added", found.added, "; ".join(found.added_examples)),
-        ("rows removed", found.removed, "; ".join(found.removed_examples)),
-        ("rows changed", found.changed, ""),
-        ("rows in another order", "yes" if found.moved else "no", ""),
-        ("columns added", len(found.columns_added), ", ".join(found.columns_added)),
-        ("columns removed", len(found.columns_removed), ", ".join(found.columns_removed)),
-        ("types changed", len(found.retyped), "; ".join(f"{n}: {a} -> {b}" for n, a, b in found.retyped[:5])),
-        ("duplicate rows", f"{found.duplicates[0]:,} -> {found.duplicates[1]:,}", ""),
+        ("rows added", seen.added, "; ".join(seen.added_examples)),
+        ("rows removed", seen.removed, "; ".join(seen.removed_examples)),
+        ("rows changed", seen.changed, ""),
+        ("rows in another order", "yes" if seen.moved else "no", ""),
+        ("columns added", len(columns.added), ", ".join(columns.added)),
+        ("columns removed", len(columns.removed), ", ".join(columns.removed)),
+        ("types changed", len(columns.retyped), "; ".join(f"{n}: {a} -> {b}" for n, a, b in columns.retyped[:5])),
+        ("duplicate rows", f"{seen.duplicates[0]:,} -> {seen.duplicates[1]:,}", ""),
     ]
     table(("", "how many", "such as"), rows)
     if found.cells:

@@ -99,7 +99,7 @@ def record(before: Dataset, after: Dataset, step: str) -> Change:
         change,
         cells=cells,
         removed=gone if gone.height else None,
-        replaced=old.select(ROW, *replaced) if replaced else None,
+        replaced=_columns(old, [ROW, *replaced]) if replaced else None,
         order=before.frame.select(ROW) if moved else None,
     )
 
@@ -118,7 +118,7 @@ def undo(dataset: Dataset, change: Change) -> Dataset:
     last = dataset.history[-1:]
     history = dataset.history[:-1] if last and last[0].step == change.step else dataset.history
     found = dataclasses.replace(
-        dataset, frame=frame.select(change.columns), kinds=change.kinds, history=history, pending=(), notes=()
+        dataset, frame=_columns(frame, change.columns), kinds=change.kinds, history=history, pending=(), notes=()
     )
     if found.fingerprint() != change.before:
         raise DataError(f"undo {change.step}: what came out is not what the step was given; its record is damaged.")
@@ -179,7 +179,7 @@ def _put_back(after: pl.DataFrame, change: Change) -> pl.DataFrame:
     """Cells, columns, rows and order, in this order."""
     names = [name for name in change.columns if name in after.columns]
     replaced = [] if change.replaced is None else [n for n in change.replaced.columns if n != ROW]
-    frame = after.select([name for name in names if name not in replaced])
+    frame = _columns(after, [name for name in names if name not in replaced])
     for known in (change.order, change.removed, change.replaced, *change.cells.values()):
         if known is not None:
             frame = frame.with_columns(pl.col(ROW).cast(known.schema[ROW]))
@@ -187,16 +187,21 @@ def _put_back(after: pl.DataFrame, change: Change) -> pl.DataFrame:
     for name, cells in change.cells.items():
         marked = cells.select(ROW, pl.col(BEFORE).alias("\0before"), pl.lit(value=True).alias("\0changed"))
         frame = frame.join(marked, on=ROW, how="left", maintain_order="left")
-        value = pl.when(pl.col("\0changed").is_not_null()).then(pl.col("\0before")).otherwise(pl.col(name))
-        frame = frame.with_columns(value.alias(name)).drop("\0before", "\0changed")
+        value = frame["\0before"].zip_with(frame["\0changed"].is_not_null(), frame.get_column(name))
+        frame = frame.drop("\0before", "\0changed").with_columns(value.alias(name))
     if change.replaced is not None:
         frame = frame.join(change.replaced, on=ROW, how="inner", maintain_order="left")
-    frame = frame.select(change.columns)
+    frame = _columns(frame, change.columns)
     if change.removed is not None:
-        frame = pl.concat([frame, change.removed.select(change.columns)])
+        frame = pl.concat([frame, _columns(change.removed, change.columns)])
     if change.order is not None:
-        frame = change.order.join(frame, on=ROW, how="left", maintain_order="left").select(change.columns)
+        frame = _columns(change.order.join(frame, on=ROW, how="left", maintain_order="left"), change.columns)
     return frame
+
+
+def _columns(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """These columns, whatever they are called: polars' own ``select`` reads "*" and "^...$" as patterns."""
+    return pl.DataFrame({name: frame.get_column(name) for name in names})
 
 
 def _changed(old: pl.Series, new: pl.Series) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,11 @@ class CellsChanged:
 
 
 @dataclasses.dataclass(frozen=True)
-class Difference:
-    """What differs from the first version to the second."""
+class RowsChanged:
+    """What became of the rows."""
 
-    first: str
-    second: str
-    rows: tuple[int, int]
+    before: int
+    after: int
     matched_by: str
     """By what rows were told apart, for people."""
     added: int
@@ -51,20 +50,38 @@ class Difference:
     """Whether rows that both have stand in another order."""
     added_examples: tuple[str, ...] = ()
     removed_examples: tuple[str, ...] = ()
-    columns_added: tuple[str, ...] = ()
-    columns_removed: tuple[str, ...] = ()
+    duplicates: tuple[int, int] = (0, 0)
+    """Copies of rows, ids set aside, before and after."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnsChanged:
+    """What became of the columns."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     retyped: tuple[tuple[str, str, str], ...] = ()
-    """(column, type or kind before, after)."""
+    """(column, type and kind before, after)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """What differs from the first version to the second."""
+
+    first: str
+    second: str
+    rows: RowsChanged
+    columns: ColumnsChanged
     cells: tuple[CellsChanged, ...] = ()
     drift: tuple[Drift, ...] = ()
     """Columns whose distribution moved at all, the furthest first."""
-    duplicates: tuple[int, int] = (0, 0)
 
     @property
     def differs(self) -> bool:
         """Whether anything does, the order of rows included."""
-        rows = self.added or self.removed or self.changed or self.moved
-        return bool(rows or self.columns_added or self.columns_removed or self.retyped or self.cells)
+        rows = self.rows.added or self.rows.removed or self.rows.changed or self.rows.moved
+        columns = self.columns.added or self.columns.removed or self.columns.retyped
+        return bool(rows or columns or self.cells)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain tables and scalars, for JSON."""
@@ -106,40 +123,31 @@ def _read_shards(place: Path, shards: Sequence[Path]) -> Dataset:
 def compare(first: Dataset, second: Dataset, key: Sequence[str] = ()) -> Difference:
     """What became of the first version in the second.
 
-    Rows are told apart by ``key``; without one by a column that names the rows of both, by ``_row`` where both come
-    with it from one source, by where they stand if most are the same there, else by all that they hold. Raises
-    DataError for a key that is missing, or that does not name each row of either once.
+    Rows are told apart by ``key``; without one by a column that names the rows of both, by ``_row`` where rows of
+    either carry numbers from an earlier reading, by where they stand if most are the same there, else by all that they
+    hold. Raises DataError for a key that is missing, or that does not name each row of either once.
     """
     names, said = _matching(first, second, list(key))
     common = [n for n in first.columns if n in second.frame.columns]
-    one, other = _keyed(first, names, common), _keyed(second, names, common)
-    compared = [n for n in common if n not in names]
-    values = {name: _alike(one[name], other[name]) for name in compared}
-    one = one.with_columns(**{name: pair[0] for name, pair in values.items()})
-    other = other.with_columns(**{name: pair[1] for name, pair in values.items()})
-    if not names:
-        removed, added = _without(one, other, common), _without(other, one, common)
-        changed, shown = 0, common
-        cells: list[CellsChanged] = []
+    plain = {name: f"column {i}" for i, name in enumerate([*common, *(n for n in names if n not in common)])}
+    one, other = _comparable(first, second, plain)
+    keys = [plain[name] for name in names]
+    cells: list[CellsChanged] = []
+    changed = 0
+    if not keys:
+        removed, added = _without(one, other), _without(other, one)
         moved = not len(removed) and not len(added) and not one.equals(other, null_equal=True)
     else:
-        shown = [n for n in names if n != POSITION] or common
-        removed, added = one.join(other, on=names, how="anti"), other.join(one, on=names, how="anti")
-        left = one.join(other.select(names), on=names, how="semi", maintain_order="left")
-        both = left.select(names).join(other, on=names, how="left", maintain_order="left")
-        cells, changed = _cells(left, both, names, compared)
-        moved = not left.select(names).equals(
-            other.join(one, on=names, how="semi", maintain_order="left").select(names)
-        )
-    retyped = [
-        (n, f"{first.frame[n].dtype}, {first.kinds[n]}", f"{second.frame[n].dtype}, {second.kinds[n]}")
-        for n in common
-        if first.frame[n].dtype != second.frame[n].dtype or first.kinds[n] != second.kinds[n]
-    ]
-    return Difference(
-        first=first.origin,
-        second=second.origin,
-        rows=(len(first), len(second)),
+        removed, added = one.join(other, on=keys, how="anti"), other.join(one, on=keys, how="anti")
+        left = one.join(other.select(keys), on=keys, how="semi", maintain_order="left")
+        both = left.select(keys).join(other, on=keys, how="left", maintain_order="left")
+        cells, changed = _cells(left, both, keys, {n: plain[n] for n in common if n not in names})
+        right = other.join(one, on=keys, how="semi", maintain_order="left")
+        moved = not left.select(keys).equals(right.select(keys))
+    shown = [key for key, name in zip(keys, names, strict=True) if name != POSITION]
+    rows = RowsChanged(
+        before=len(first),
+        after=len(second),
         matched_by=said,
         added=added.height,
         removed=removed.height,
@@ -147,13 +155,20 @@ def compare(first: Dataset, second: Dataset, key: Sequence[str] = ()) -> Differe
         moved=moved,
         added_examples=_named(added, shown),
         removed_examples=_named(removed, shown),
-        columns_added=tuple(n for n in second.columns if n not in common),
-        columns_removed=tuple(n for n in first.columns if n not in common),
-        retyped=tuple(retyped),
-        cells=tuple(cells),
-        drift=tuple(one for one in drifts(first, second, common) if one.stability > 1e-9 or one.new),
         duplicates=(_duplicates(first), _duplicates(second)),
     )
+    drift = tuple(one for one in drifts(first, second, common) if one.stability > 1e-9 or one.new)
+    return Difference(first.origin, second.origin, rows, _columns(first, second, common), tuple(cells), drift)
+
+
+def _columns(first: Dataset, second: Dataset, common: Sequence[str]) -> ColumnsChanged:
+    retyped = tuple(
+        (n, f"{first.frame[n].dtype}, {first.kinds[n]}", f"{second.frame[n].dtype}, {second.kinds[n]}")
+        for n in common
+        if first.frame[n].dtype != second.frame[n].dtype or first.kinds[n] != second.kinds[n]
+    )
+    came = tuple(n for n in second.columns if n not in common)
+    return ColumnsChanged(came, tuple(n for n in first.columns if n not in common), retyped)
 
 
 def _matching(first: Dataset, second: Dataset, key: list[str]) -> tuple[list[str], str]:
@@ -161,7 +176,7 @@ def _matching(first: Dataset, second: Dataset, key: list[str]) -> tuple[list[str
     if key:
         for dataset in (first, second):
             dataset.need(*key, by="diff")
-            if dataset.frame.select(key).n_unique() < len(dataset):
+            if pl.DataFrame({n: dataset.frame.get_column(n) for n in key}).n_unique() < len(dataset):
                 raise DataError(
                     f"diff: {', '.join(key)} does not name each row of {dataset.origin or 'the data'} once; "
                     "name more columns, or leave the key out."
@@ -174,9 +189,11 @@ def _matching(first: Dataset, second: Dataset, key: list[str]) -> tuple[list[str
         return [ROW], "by the number that each row was read with"
     common = [n for n in first.columns if n in second.frame.columns]
     if len(first) == len(second) and common:
-        same = _positions_alike(first.frame.select(common), second.frame.select(common))
-        if same >= 0.5:
-            return [POSITION], f"by where they stand ({same:.0%} of the rows are the same there)"
+        one, other = _comparable(first, second, {name: f"column {i}" for i, name in enumerate(common)})
+        same = pl.select(pl.all_horizontal(*(one[n].eq_missing(other[n]) for n in one.columns))).to_series()
+        share = float(same.mean() or 0.0) if len(same) else 1.0  # type: ignore[arg-type]
+        if share >= 0.5:
+            return [POSITION], f"by where they stand ({share:.0%} of the rows are the same there)"
     return [], "by all that they hold: no column names the rows; give a key to see which changed"
 
 
@@ -195,24 +212,22 @@ def _numbered(first: Dataset, second: Dataset) -> bool:
     return any(not one.equals(pl.Series(ROW, range(len(one)), dtype=pl.Int64)) for one in numbers)
 
 
-def _positions_alike(one: pl.DataFrame, other: pl.DataFrame) -> float:
-    """The share of places at which both have the same row."""
-    if not one.height:
-        return 1.0
-    same = pl.Series([True]).new_from_index(0, one.height)
-    for name in one.columns:
-        a, b = _alike(one[name], other[name])
-        same = same & a.eq_missing(b)
-    return float(same.mean() or 0.0)  # type: ignore[arg-type]
+def _comparable(first: Dataset, second: Dataset, plain: Mapping[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both under plain names and in types that can be compared: polars takes "*" and "^...$" for patterns."""
+    one: list[pl.Series] = []
+    other: list[pl.Series] = []
+    for name, new in plain.items():
+        pair = _alike(_column(first, name), _column(second, name))
+        one.append(pair[0].alias(new))
+        other.append(pair[1].alias(new))
+    return pl.DataFrame(one), pl.DataFrame(other)
 
 
-def _keyed(dataset: Dataset, names: Sequence[str], common: Sequence[str]) -> pl.DataFrame:
-    frame = dataset.frame
-    if POSITION in names:
-        frame = frame.with_row_index(POSITION)
-    if ROW in names:
-        frame = frame.with_columns(pl.col(ROW).cast(pl.Int64))
-    return frame.select(*[n for n in names if n not in common], *common)
+def _column(dataset: Dataset, name: str) -> pl.Series:
+    if name == POSITION:
+        return pl.Series(name, range(len(dataset)), dtype=pl.Int64)
+    column = dataset.frame.get_column(name)
+    return column.cast(pl.Int64) if name == ROW else column
 
 
 def _alike(one: pl.Series, other: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -230,45 +245,41 @@ def _spelt(column: pl.Series) -> pl.Series:
     return column.cast(pl.String)
 
 
-def _without(one: pl.DataFrame, other: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+def _without(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """Rows that ``one`` has more often than ``other``, so many times more."""
-    if not names:
-        return one.head(0)
+    if not one.width:
+        return one
 
     def counted(frame: pl.DataFrame) -> pl.DataFrame:
-        plain = frame.with_columns(_spelt(frame[n]) for n in names if frame[n].dtype.is_nested())
-        return plain.with_columns(pl.int_range(pl.len()).over(names).alias("\0copy"))
+        return frame.with_columns(pl.int_range(pl.len()).over(frame.columns).alias("copy"))
 
-    return counted(one).join(counted(other), on=[*names, "\0copy"], how="anti", nulls_equal=True).drop("\0copy")
+    return counted(one).join(counted(other), on=[*one.columns, "copy"], how="anti", nulls_equal=True).drop("copy")
 
 
 def _cells(
-    left: pl.DataFrame, right: pl.DataFrame, names: Sequence[str], compared: Sequence[str]
+    left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str], compared: Mapping[str, str]
 ) -> tuple[list[CellsChanged], int]:
     """What changed column by column, and on how many rows."""
     found: list[CellsChanged] = []
     any_changed = pl.Series([False]).new_from_index(0, left.height)
-    for name in compared:
-        differ = left[name].ne_missing(right[name])
+    for name, plain in compared.items():
+        differ = left[plain].ne_missing(right[plain])
         count = int(differ.sum())
         if count:
             any_changed = any_changed | differ
             places = differ.arg_true().head(EXAMPLES).to_list()
-            examples = [(_row_name(left, names, i), _shown(left[name][i]), _shown(right[name][i])) for i in places]
+            examples = [(_row_name(left, keys, i), _shown(left[plain][i]), _shown(right[plain][i])) for i in places]
             found.append(CellsChanged(name, count, tuple(examples)))
     return sorted(found, key=lambda one: -one.count), int(any_changed.sum())
 
 
-def _row_name(frame: pl.DataFrame, names: Sequence[str], place: int) -> str:
-    if list(names) == [POSITION] or list(names) == [ROW]:
-        return f"row {frame[names[0]][place]}"
-    return ", ".join(_shown(frame[name][place]) for name in names)
+def _row_name(frame: pl.DataFrame, keys: Sequence[str], place: int) -> str:
+    values = [frame[key][place] for key in keys]
+    return f"row {values[0]}" if len(values) == 1 and isinstance(values[0], int) else ", ".join(map(_shown, values))
 
 
-def _named(frame: pl.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
-    if list(names) == [ROW]:
-        return tuple(f"row {value}" for value in frame[ROW].head(EXAMPLES).to_list())
-    rows = frame.select(list(names)[:6]).head(EXAMPLES).iter_rows()
+def _named(frame: pl.DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
+    rows = frame.select(list(keys or frame.columns)[:6]).head(EXAMPLES).iter_rows()
     return tuple(", ".join(map(_shown, row)) for row in rows)
 
 

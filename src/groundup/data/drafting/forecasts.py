@@ -157,7 +157,8 @@ def drifts(dataset: Dataset, table: Table) -> bool:
     """Whether the last fifth of the target lies half a deviation or more from what came before, as a trend does."""
     assert table.target is not None
     assert table.time is not None
-    values = dataset.frame.sort(table.time.name)[table.target.name].drop_nulls().cast(pl.Float64).to_numpy()
+    order = dataset.frame.get_column(table.time.name).arg_sort()
+    values = dataset.frame.get_column(table.target.name)[order].drop_nulls().cast(pl.Float64).to_numpy()
     cut = int(0.8 * len(values))
     spread = float(np.std(values[:cut])) if cut else 0.0
     return spread > 0 and abs(float(values[cut:].mean()) - float(values[:cut].mean())) > 0.5 * spread

@@ -53,7 +53,7 @@ def draft_labelled_text(
     """The recipe for texts with a class or a number; ``rest`` are columns beside them, which are left aside."""
     target = table.target
     assert target is not None
-    rows = table.rows - texts.exact - target.missing
+    rows = table.rows - texts.copies.exact - target.missing
     held = shares(rows)
     words = f"{texts.words.median:.0f} words in the middle"
     if target.task == "classify":
@@ -90,8 +90,11 @@ def _cleaning_labelled(table: Table, texts: Texts, rest: list[str]) -> list[Said
     lacking = [name for name in (column, target.name) if table.column(name).missing]
     if lacking:
         steps.append(Said(Use("drop_without", columns=lacking), "Neither a text nor a target is invented."))
-    steps.append(Said(Use("drop_exact_duplicates", columns=[column]), f"{texts.exact:,} texts stand there before."))
-    near = f"{texts.near:,} of {texts.compared:,} are nearly alike: one in train and one in test would be a leak."
+    steps.append(
+        Said(Use("drop_exact_duplicates", columns=[column]), f"{texts.copies.exact:,} texts stand there before.")
+    )
+    copies = texts.copies
+    near = f"{copies.near:,} of {copies.compared:,} are nearly alike: one in train and one in test would be a leak."
     steps.append(Said(Use("drop_near_duplicates", column=column), near))
     if any(count < RAREST_CLASS for count in target.counts):
         use = Use("drop_rare", column=target.name, at_least=RAREST_CLASS)
@@ -145,15 +148,18 @@ def _cleaning(dataset: Dataset, texts: Texts) -> list[Any]:
             "Copies teach nothing new, and leak from train to test.",
         )
     ]
-    if texts.near and texts.near > texts.exact:
+    if texts.copies.near and texts.copies.near > texts.copies.exact:
         steps.append(
-            Said(Use("drop_near_duplicates", column=texts.column), f"{texts.near:,} are nearly copies of others.")
+            Said(
+                Use("drop_near_duplicates", column=texts.column), f"{texts.copies.near:,} are nearly copies of others."
+            )
         )
-    if texts.broken:
+    if texts.faults.broken:
         steps.insert(
             0,
             Said(
-                Use("repair_text", column=texts.column), f"{texts.broken:,} have characters that were decoded wrongly."
+                Use("repair_text", column=texts.column),
+                f"{texts.faults.broken:,} have characters that were decoded wrongly.",
             ),
         )
     return steps

@@ -36,6 +36,16 @@ class Histogram:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fences:
+    """Tukey's, q25 - 1.5 IQR and q75 + 1.5 IQR."""
+
+    low: float
+    high: float
+    beyond: int
+    """How many lie outside; 0 where more than half of the values are equal."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Numbers:
     """What is known of the numbers of a column that are there and finite."""
 
@@ -50,14 +60,25 @@ class Numbers:
     negative: int
     endless: int
     whole: bool
-    low: float
-    """Tukey's lower fence, q25 - 1.5 IQR."""
-    high: float
-    outliers: int
-    """How many lie beyond a fence; 0 where more than half of the values are equal."""
+    fences: Fences
     histogram: Histogram
     sentinel: tuple[float, int] | None = None
     """A number that seems to stand for a missing value, and how often."""
+
+    @property
+    def low(self) -> float:
+        """The lower fence."""
+        return self.fences.low
+
+    @property
+    def high(self) -> float:
+        """The upper fence."""
+        return self.fences.high
+
+    @property
+    def outliers(self) -> int:
+        """How many lie beyond a fence."""
+        return self.fences.beyond
 
     @property
     def median(self) -> float:
@@ -167,7 +188,7 @@ def describe_numbers(values: Values) -> Numbers:
     endless = len(values) - len(finite)
     if not len(finite):
         empty = Histogram((0.0, 1.0), (0,))
-        return Numbers(0, 0.0, 0.0, (0.0,) * 9, 0.0, 0, 0, endless, False, 0.0, 0.0, 0, empty)
+        return Numbers(0, 0.0, 0.0, (0.0,) * 9, 0.0, 0, 0, endless, False, Fences(0.0, 0.0, 0), empty)
     quantiles = np.quantile(finite, [0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1])
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = float(np.mean(finite)), float(np.std(finite))
@@ -184,9 +205,7 @@ def describe_numbers(values: Values) -> Numbers:
         negative=int((finite < 0).sum()),
         endless=endless,
         whole=whole,
-        low=low,
-        high=high,
-        outliers=int(((finite < low) | (finite > high)).sum()) if low < high else 0,
+        fences=Fences(low, high, int(((finite < low) | (finite > high)).sum()) if low < high else 0),
         histogram=histogram(finite, whole=whole),
         sentinel=_sentinel(finite),
     )

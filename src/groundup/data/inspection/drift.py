@@ -6,10 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from groundup.core.dataset import Dataset
 from groundup.data.prepare.columns import spellings
+
+Counts = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
 
 BINS = 10
 STEADY, MOVED = 0.1, 0.25
@@ -28,13 +33,23 @@ class Drift:
     missing: tuple[float, float]
     """The share of missing values in either."""
     means: tuple[float, float] | None
+    chance: float = 0.0
+    """The index that two samples of one population of these sizes stay below in 999 cases of 1,000.
+
+    Of two such samples it is chi-squared with B - 1 degrees of freedom, times 1/n + 1/m (Yurdakul 2018).
+    """
     new: tuple[str, ...] = ()
     """Categories that the second has and the first has not."""
 
     @property
     def moved(self) -> bool:
-        """Whether it is another population by the usual measure."""
-        return self.stability >= MOVED
+        """Whether it is another population by the usual measure, and not by chance."""
+        return self.stability >= max(MOVED, self.chance)
+
+    @property
+    def stirred(self) -> bool:
+        """Whether it moved a little or more, and not by chance."""
+        return self.stability >= max(STEADY, self.chance)
 
 
 def drifts(first: Dataset, second: Dataset, columns: Sequence[str] | None = None) -> list[Drift]:
@@ -54,18 +69,16 @@ def drift(first: pl.Series, second: pl.Series) -> Drift:
         q = np.bincount(np.searchsorted(edges, other, side="right"), minlength=len(edges) + 1)
         means = (float(one.mean()), float(other.mean())) if len(one) and len(other) else None
         distance = _distance(one, other) if len(one) and len(other) else None
-        return Drift(first.name, stability(p, q), distance, lacking, means)
+        return Drift(first.name, stability(p, q), distance, lacking, means, by_chance(p, q))
     one_counts, other_counts = _counts(first), _counts(second)
     values = sorted({*one_counts, *other_counts})
     p = np.array([one_counts.get(value, 0) for value in values])
     q = np.array([other_counts.get(value, 0) for value in values])
     new = tuple(value for value in values if value not in one_counts)
-    return Drift(first.name, stability(p, q), None, lacking, None, new)
+    return Drift(first.name, stability(p, q), None, lacking, None, by_chance(p, q), new)
 
 
-def stability(
-    first: np.ndarray[tuple[int], np.dtype[np.int64]], second: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> float:
+def stability(first: Counts, second: Counts) -> float:
     """sum((q - p) ln(q / p)) of two lists of counts, half a count added to each so that empty bins stay finite.
 
     0 where either has no counts at all.
@@ -77,9 +90,15 @@ def stability(
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def _distance(
-    one: np.ndarray[tuple[int], np.dtype[np.float64]], other: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> float:
+def by_chance(first: Counts, second: Counts) -> float:
+    """What the index of two samples of one population stays below in 999 cases of 1,000; 0 for fewer than two bins."""
+    bins = int(((first + second) > 0).sum())
+    if bins < 2 or not first.sum() or not second.sum():
+        return 0.0
+    return float(chi2.ppf(0.999, bins - 1)) * (1 / float(first.sum()) + 1 / float(second.sum()))
+
+
+def _distance(one: Values, other: Values) -> float:
     """sup |F - G| of the two empirical distribution functions."""
     places = np.concatenate([one, other])
     first = np.searchsorted(np.sort(one), places, side="right") / len(one)
@@ -102,9 +121,9 @@ def _counts(column: pl.Series) -> dict[str, int]:
     return {str(value): int(count) for value, count in texts.value_counts(name="rows counted").iter_rows()}
 
 
-def _finite(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _finite(column: pl.Series) -> Values:
     values = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    found: np.ndarray[tuple[int], np.dtype[np.float64]] = values[np.isfinite(values)]
+    found: Values = values[np.isfinite(values)]
     return found
 
 

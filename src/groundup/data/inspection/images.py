@@ -36,6 +36,9 @@ WORDS = {
 ODD = 3.5
 """Robust deviations from the median, from which on an image is odd (Iglewicz and Hoaglin 1993)."""
 
+SMALLEST_HASHED = 24
+"""Pixels of the shorter edge, below which a hash of 72 cells tells too little of an image."""
+
 NEAR_BITS = 3
 """Of 64 bits of the difference hash, how many may differ in near copies."""
 
@@ -93,7 +96,7 @@ def describe_images(dataset: Dataset, image: str, label: str | None = None) -> I
         grey += is_grey(picture)
         small = _small(picture)
         features.append(_features(small, picture.width / picture.height))
-        hashes.append(difference_hash(picture))
+        hashes.append(difference_hash(picture) if min(picture.size) >= SMALLEST_HASHED else 0)
         thumbnails.append(small)
     if not features:
         raise DataError(f"{dataset.origin or 'the data'}: there is no image to look at.")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from groundup.core.dataset import Dataset
+from groundup.core.dataset import ROW, Dataset
 from groundup.data.cleaning.duplicates import drop_exact_duplicates
 from groundup.data.inspection.columns import Column
 from groundup.data.prepare.columns import spellings
@@ -112,7 +112,11 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
     """Exact copies of rows, over all columns but ids."""
     if all(dataset.kinds[name] == "id" for name in dataset.columns):
         return Duplicates(0)
-    gone = drop_exact_duplicates(dataset).pending
+    # Under plain names, for polars takes a column called "*" or "^...$" for a pattern.
+    plain = {name: f"column {i}" for i, name in enumerate(dataset.columns)}
+    frame = pl.DataFrame({ROW: dataset.frame[ROW], **{new: dataset.frame.get_column(n) for n, new in plain.items()}})
+    kinds = {new: dataset.kinds[name] for name, new in plain.items()}
+    gone = drop_exact_duplicates(dataclasses.replace(dataset, frame=frame, kinds=kinds, pending=())).pending
     return Duplicates(len(gone), tuple((name, reason.partition(" of ")[2]) for name, reason in gone[:5]))
 
 
@@ -146,7 +150,7 @@ def correlate(dataset: Dataset, columns: Sequence[Column]) -> Correlations | Non
     names = [c.name for c in columns if c.kind in ("number", "boolean") and c.distinct > 1][:MOST_CORRELATED]
     if len(names) < 2 or len(dataset) < 3:
         return None
-    rows = _drawn(dataset.frame.select(names), 5000)
+    rows = _drawn(pl.DataFrame({name: dataset.frame.get_column(name) for name in names}), 5000)
     numbers = [rows[name].cast(pl.Float64).fill_nan(None) for name in names]
     numbers = [pl.select(pl.when(one.is_finite()).then(one)).to_series() for one in numbers]
     ranks = np.stack([one.rank().cast(pl.Float64).fill_null(np.nan).to_numpy() for one in numbers])
@@ -173,7 +177,8 @@ def find_twins(dataset: Dataset, columns: Sequence[Column], correlations: Correl
             both_numbers = one.kind == other.kind == "number"
             if both_numbers or one.distinct != other.distinct or one.missing != other.missing:
                 continue
-            if rows.height >= 5 * one.distinct and rows.select(one.name, other.name).n_unique() <= one.distinct + 1:
+            both = pl.DataFrame({"one": rows.get_column(one.name), "other": rows.get_column(other.name)})
+            if rows.height >= 5 * one.distinct and both.n_unique() <= one.distinct + 1:
                 found.append((one.name, other.name))
     return found
 

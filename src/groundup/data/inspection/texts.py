@@ -210,6 +210,38 @@ SCRIPTS = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Repeats:
+    """Lines that stand in the texts three times or more."""
+
+    lines: tuple[tuple[str, int], ...]
+    """(line, how many times)."""
+    share: float
+    """Of all characters, how many stand in such lines, their first time set aside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """Texts that stand there more than once."""
+
+    exact: int
+    near: int
+    """With those that are nearly alike."""
+    compared: int
+    """Texts among which near copies were looked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Faults:
+    """How many texts hold what should not be there."""
+
+    broken: int
+    """Characters that were decoded wrongly."""
+    control: int
+    markup: int
+    empty: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Texts:
     """What is known of a column of texts."""
 
@@ -222,21 +254,11 @@ class Texts:
     total_characters: int
     distinct_characters: int
     languages: tuple[tuple[str, int], ...]
-    lines: tuple[tuple[str, int], ...]
-    """(line, how many times) of lines that stand in the texts three times or more."""
-    lines_share: float
-    """The share of all characters that stand in such lines, their first time set aside."""
-    exact: int
-    near: int
-    compared: int
-    """Texts among which near copies were looked for."""
-    broken: int
-    """Texts with characters that were decoded wrongly."""
-    control: int
-    markup: int
-    shortest: tuple[tuple[str, str], ...]
-    longest: tuple[tuple[str, str], ...]
-    """(name, beginning)."""
+    repeats: Repeats
+    copies: Copies
+    faults: Faults
+    extremes: tuple[tuple[str, int, str], ...]
+    """(name, characters, beginning) of the shortest and the longest, from short to long."""
 
 
 def describe_texts(dataset: Dataset, column: str) -> Texts:
@@ -255,7 +277,7 @@ def describe_texts(dataset: Dataset, column: str) -> Texts:
     if len(compared) > 1:
         looked = compared.with_frame(compared.frame, {column: "text"})
         near = len(drop_near_duplicates(looked, column).pending)
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(lengths, kind="stable").tolist()
     return Texts(
         column=column,
         rows=len(dataset),
@@ -265,16 +287,15 @@ def describe_texts(dataset: Dataset, column: str) -> Texts:
         total_characters=int(lengths.sum()),
         distinct_characters=len(characters),
         languages=tuple(Counter(language_of(text) for text in texts).most_common(8)),
-        lines=lines,
-        lines_share=share,
-        exact=len(texts) - len(set(texts)),
-        near=near,
-        compared=len(compared),
-        broken=sum(bool(BROKEN.search(text)) for text in texts),
-        control=sum(bool(CONTROL.search(text)) for text in texts),
-        markup=sum(bool(MARKUP.search(text)) for text in texts),
-        shortest=tuple((names[i], texts[i][:200]) for i in order[:5].tolist()),
-        longest=tuple((names[i], texts[i][:200]) for i in order[::-1][:5].tolist()),
+        repeats=Repeats(lines, share),
+        copies=Copies(len(texts) - len(set(texts)), near, len(compared)),
+        faults=Faults(
+            broken=sum(bool(BROKEN.search(text)) for text in texts),
+            control=sum(bool(CONTROL.search(text)) for text in texts),
+            markup=sum(bool(MARKUP.search(text)) for text in texts),
+            empty=sum(not text.strip() for text in texts),
+        ),
+        extremes=tuple((names[i], len(texts[i]), texts[i][:160]) for i in [*order[:4], *order[4:][-4:]]),
     )
 
 

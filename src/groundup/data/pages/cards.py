@@ -26,10 +26,11 @@ def columns_table(table: Table) -> str:
     told = {one.column: one for one in table.told}
     header = ["column", "kind", "missing", "distinct", "distribution", "in short"]
     header += ["tells"] if table.told else []
+    linked = set(_with_cards(table)[:MOST_CARDS])
     rows = []
     for i, column in enumerate(table.columns[:MOST_LINES]):
         cells = [
-            _name(column, i, table),
+            _name(column, i, table, linked=i in linked),
             f'<span class="badge">{column.kind}</span>',
             _missing(column),
             f"{column.distinct:,}",
@@ -47,13 +48,18 @@ def columns_table(table: Table) -> str:
 
 def column_cards(table: Table) -> str:
     """A card for each column that has something to show, at most 60: the target first, then as they stand."""
-    target = table.target.name if table.target is not None else None
-    numbered = [(i, c) for i, c in enumerate(table.columns) if c.numbers or c.lengths or c.top]
-    numbered.sort(key=lambda pair: pair[1].name != target)
-    cards = "".join(_card(column, i, table) for i, column in numbered[:MOST_CARDS])
+    numbered = _with_cards(table)
+    cards = "".join(_card(table.columns[i], i, table) for i in numbered[:MOST_CARDS])
     more = len(numbered) - MOST_CARDS
     rest = f'<p class="note">and {more:,} more columns, in the table above</p>' if more > 0 else ""
     return f'<div class="cards">{cards}</div>{rest}'
+
+
+def _with_cards(table: Table) -> list[int]:
+    """The places of the columns that have something to show, the target's first."""
+    target = table.target.name if table.target is not None else None
+    shown = [i for i, c in enumerate(table.columns) if c.numbers or c.lengths or c.top]
+    return sorted(shown, key=lambda i: table.columns[i].name != target)
 
 
 def summary(column: Column) -> str:
@@ -85,7 +91,8 @@ def gallery(pictures: Sequence[Picture]) -> str:
 def first_rows(dataset: Dataset) -> str:
     """The first rows as they were read."""
     names = dataset.columns[:PEEK_COLUMNS]
-    rows = [[_cell(value) for value in row] for row in dataset.frame.select(names).head(PEEK_ROWS).iter_rows()]
+    shown = [dataset.frame.get_column(name).head(PEEK_ROWS).to_list() for name in names]
+    rows = [[_cell(value) for value in row] for row in zip(*shown, strict=True)]
     numeric = [i for i, name in enumerate(names) if dataset.frame[name].dtype.is_numeric()]
     left = len(dataset.columns) - len(names)
     more = f'<p class="note">and {left} more columns</p>' if left else ""
@@ -128,8 +135,10 @@ def _of_numbers(numbers: Numbers) -> str:
     return ", ".join(parts)
 
 
-def _name(column: Column, i: int, table: Table) -> str:
+def _name(column: Column, i: int, table: Table, *, linked: bool) -> str:
     role = _badges(column, table, kind=False)
+    if not linked:
+        return f"<b>{escape(column.name)}</b> {role}"
     return f'<a class="column" href="#column-{i}">{escape(column.name)}</a> {role}'
 
 

@@ -82,28 +82,30 @@ def of_images(images: Images) -> list[Finding]:
 def of_texts(texts: Texts) -> list[Finding]:
     """What texts give reason to."""
     found, column = [], texts.column
-    if texts.exact:
+    if texts.copies.exact:
         line = _clean(Use("drop_exact_duplicates", columns=[column]))
-        found.append(Finding("mend", "Copies", f"{texts.exact:,} of {texts.seen:,} texts stand there before", line))
-    if texts.near > texts.exact:
-        saw = f"{texts.near:,} of {texts.compared:,} texts are at least 0.8 alike to an earlier one"
+        found.append(
+            Finding("mend", "Copies", f"{texts.copies.exact:,} of {texts.seen:,} texts stand there before", line)
+        )
+    if texts.copies.near > texts.copies.exact:
+        saw = f"{texts.copies.near:,} of {texts.copies.compared:,} texts are at least 0.8 alike to an earlier one"
         found.append(Finding("look", "Near copies", saw, _clean(Use("drop_near_duplicates", column=column))))
-    if texts.broken:
-        saw = f"{texts.broken:,} texts hold characters that were decoded wrongly, such as Ã© for é"
+    if texts.faults.broken:
+        saw = f"{texts.faults.broken:,} texts hold characters that were decoded wrongly, such as Ã© for é"
         found.append(Finding("mend", "Broken characters", saw, _clean(Use("repair_text", column=column))))
-    if texts.control:
-        found.append(Finding("look", "Control characters", f"in {texts.control:,} texts"))
-    if texts.markup:
-        found.append(Finding("look", "HTML", f"{texts.markup:,} texts hold tags or entities"))
-    if texts.lines_share > 0.02:
-        saw = f"lines that come three times or more make up {texts.lines_share:.1%} of all characters"
+    if texts.faults.control:
+        found.append(Finding("look", "Control characters", f"in {texts.faults.control:,} texts"))
+    if texts.faults.markup:
+        found.append(Finding("look", "HTML", f"{texts.faults.markup:,} texts hold tags or entities"))
+    if texts.repeats.share > 0.02:
+        saw = f"lines that come three times or more make up {texts.repeats.share:.1%} of all characters"
         found.append(Finding("look", "Lines that come again", saw))
     languages = [name for name, count in texts.languages if count >= max(2, 0.02 * texts.seen)]
     if len(languages) > 1:
         found.append(Finding("know", "Several languages", ", ".join(languages)))
-    empty = sum(1 for _, text in texts.shortest if not text.strip())
-    if empty:
-        found.append(Finding("mend", "Empty texts", f"{empty} or more texts are empty"))
+    if texts.faults.empty:
+        line = _clean(Use("drop_without", columns=[column]))
+        found.append(Finding("mend", "Empty texts", f"{texts.faults.empty:,} texts are empty or missing", line))
     return sorted(found, key=lambda finding: ORDER[finding.level])
 
 

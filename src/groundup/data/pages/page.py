@@ -134,7 +134,7 @@ def _tiles(
             Tile("texts", f"{texts.rows:,}", f"{texts.seen:,} looked at"),
             Tile("characters", format_number(texts.total_characters), f"{texts.distinct_characters:,} different"),
             Tile("language", language),
-            Tile("copies", f"{texts.exact:,}", f"{texts.near:,} with near ones", not texts.exact),
+            Tile("copies", f"{texts.copies.exact:,}", f"{texts.copies.near:,} with near ones", not texts.copies.exact),
             told,
         ]
     missing = looked.cells_missing / max(1, looked.rows * len(looked.columns))
@@ -218,7 +218,7 @@ def _series(dataset: Dataset, looked: Table, most: int = 6) -> str:
     time = looked.time
     if time is None or time.times is None or time.times.regular < 0.5 or looked.rows < 10 or time.missing:
         return ""
-    ordered = dataset.frame.sort(time.name, maintain_order=True)
+    ordered = dataset.frame[dataset.frame.get_column(time.name).arg_sort()]
     stamps = ordered[time.name].cast(pl.Datetime("ms")).to_numpy()
     target = looked.target.name if looked.target is not None else None
     passed_over = {*_dropped(looked), *(c.name for c in looked.columns if c.name.lower() in TIME_PARTS)}
@@ -314,11 +314,10 @@ def _of_texts(texts: Texts, rows: int) -> list[Section]:
             "Languages", figure(languages), "By script, and for Latin letters by the words that no text goes without."
         ),
     ]
-    if texts.lines:
-        lines = [[line, f"{count:,}"] for line, count in texts.lines]
-        note = f"Three times or more; together {texts.lines_share:.1%} of all characters are such repeats."
+    if texts.repeats.lines:
+        lines = [[line, f"{count:,}"] for line, count in texts.repeats.lines]
+        note = f"Three times or more; together {texts.repeats.share:.1%} of all characters are such repeats."
         found.append(Section("Lines that come again", table(["line", "times"], lines, (1,)), note))
-    short = table(["shortest", "begins"], [[name, text] for name, text in texts.shortest])
-    long = table(["longest", "begins"], [[name, text] for name, text in texts.longest])
-    found.append(Section("Shortest and longest", short + long))
+    rows_shown = [[name, f"{count:,}", text] for name, count, text in texts.extremes]
+    found.append(Section("Shortest and longest", table(["text", "characters", "begins"], rows_shown, (1,))))
     return found
