@@ -12,7 +12,7 @@ from groundup.data.drafting.tables import RAREST_CLASS, is_imbalanced, weighted
 from groundup.data.drafting.toml import Draft, Said
 from groundup.data.inspection.images import Images
 
-SIGNS = 3
+SIGNS = 2
 """Class names of so few letters are digits, letters or signs, which mean something else when mirrored."""
 
 STEPS = 1200
