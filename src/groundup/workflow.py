@@ -397,7 +397,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
             samples = make(data.samples, "samples", where="recipe.data.samples")
-            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits)
+            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits, data.on_new)
         else:
             splits = splits.map(preprocessing)
         encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
@@ -429,10 +429,12 @@ def _cleaned(recipe: Recipe) -> tuple[Dataset, Dataset]:
     """The data as they were read, and as the recipe's steps leave them."""
     from groundup.core.dataset import apply
     from groundup.core.use import make
+    from groundup.data.sources.iterables import as_dataset
 
     data = recipe.data
     terminal.stage("sources", _short(data.source))
-    dataset: Dataset = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)()
+    source_made = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)
+    dataset: Dataset = as_dataset(source_made(), _short(data.source))
     terminal.source(dataset)
     if dataset.notes:  # what could not be read goes into the ledger too
         dataset = apply(lambda read: read, dataset, _short(data.source))
@@ -641,6 +643,8 @@ def _not_without_a_checkpoint(run: Run) -> Iterator[None]:
 
 def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
     """What is known before the first step: the ledger, what was fitted, the proof and the plan."""
+    from groundup.core.schema import Schema
+
     entries: list[Any] = []
     for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
         entries += [entry for entry in part.history if entry not in entries]
@@ -653,8 +657,14 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
+    quarantine = prepared.splits.train.quarantine
+    if quarantine.rejected:
+        run.write("quarantine.jsonl", quarantine.to_json_lines())
+    read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
-    run.write_json("data.json", {"fingerprint": prepared.fingerprint, "rows": rows, "samples": samples})
+    run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
+    if isinstance(prepared.preprocessing.schema, Schema):
+        run.write_json("schema.json", prepared.preprocessing.schema.to_dict())
 
 
 def _begin(trained: Trained, *, measure: bool = True) -> TrainState:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from groundup.core.coerce import read_table
 from groundup.core.errors import GroundupError, RecipeError
+from groundup.core.novelty import OnNew
 from groundup.core.use import Use, check, with_defaults
 
 
@@ -31,6 +32,8 @@ class DataRecipe:
     augment: tuple[Use, ...] = ()
     sampling: Use | None = None
     """How often each sample of train is drawn; by default each once in an epoch."""
+    on_new: OnNew = OnNew()
+    """What is done at prediction with what train did not have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from groundup.core.errors import DataError, nearest
 from groundup.core.preprocessing import as_tensor
 from groundup.data.augmentation.drawing import augmented, need_method
 from groundup.data.prepare.columns import numbers, said
-from groundup.data.samples.raw import read_rows
+from groundup.data.samples.raw import read_rows, without
 from groundup.data.samples.targets import (
     TargetScale,
     class_names,
@@ -170,7 +170,7 @@ class Rows:
         fitted on; without it the kinds after the last one are used. A value may be missing, a column may not.
         """
         learned = self._need()
-        kinds = {name: kind for name, kind in (schema or learned["kinds"]).items() if name != self.target}
+        kinds = without(schema or learned["kinds"], self.target)
         return read_rows(raw, kinds, required_columns(kinds, self.inputs, learned["inputs"]), "Rows")
 
     def decode(self, output: Tensor) -> np.ndarray[Any, Any]:
