@@ -170,12 +170,14 @@ def test_folders_named_for_splits_are_no_classes(tmp_path: Path) -> None:
                 Image.fromarray(pixels).save(tmp_path / "insects" / part / name / f"{i}.png")
     text, recipe = drafted(tmp_path / "insects", None, tmp_path)
     assert recipe.name == "insects"
-    assert recipe.data.source.arguments["path"] == "insects/train"
-    assert "val is left aside" in text
+    assert recipe.data.source.arguments["path"] == "insects"
+    assert recipe.data.samples.arguments["target"] == "label"
+    assert "train, val" in text
 
 
 def test_a_text_gets_a_language_model(tmp_path: Path) -> None:
-    (tmp_path / "book.txt").write_text("To be, or not to be, that is the question.\n" * 200, encoding="utf-8")
+    lines = [f"To be, or not to be: {'question ' * (i % 7)}{i}.\n" + "\n" * (i % 3 == 0) for i in range(300)]
+    (tmp_path / "book.txt").write_text("".join(lines), encoding="utf-8")
     _, recipe = drafted(tmp_path / "book.txt", None, tmp_path)
     assert recipe.data.samples.arguments["tokenizer"].target.endswith("Characters")
     assert recipe.prompts == ("To be, or",)
@@ -185,7 +187,7 @@ def test_a_text_gets_a_language_model(tmp_path: Path) -> None:
     ("make", "target", "message"),
     [
         (lambda p: p / "nothing.csv", None, "there is no such file"),
-        (lambda p: (p / "a.zip").write_bytes(b"PK") and p / "a.zip", None, "unpack it first"),
+        (lambda p: (p / "a.zip").write_bytes(b"PK") and p / "a.zip", None, "a.zip"),
         (lambda p: write_csv(p / "a.csv", customers()), None, "which column is to be predicted"),
         (lambda p: write_csv(p / "a.csv", customers()), "bougt", "Did you mean 'bought'"),
         (lambda p: write_csv(p / "a.csv", customers().select("always", "bought")), "bought", "no column is left"),

@@ -5,31 +5,39 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
-from groundup.core.dataset import Dataset
+from groundup.core.dataset import ROW, Dataset
 from groundup.core.errors import DataError, nearest
 from groundup.core.use import Use, make
-from groundup.data.sources.tables import MISSING, TIME_PARTS
+from groundup.data.sources.column_types import MISSING
+from groundup.data.sources.iterables import as_dataset
+from groundup.data.sources.recognise import recognise
+from groundup.data.sources.times import TIME_PARTS
 
 Form = Literal["table", "images", "text"]
 
-TABLES = (".csv", ".tsv", ".tab", ".data", ".dat")
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z")
+FORMS: dict[str, Form] = {"image_folder": "images", "idx": "images", "text_files": "text", "text_lines": "text"}
+"""Source -> what it gives; every other one gives a table."""
+
+DECLARED = ("csv", "json", "json_lines")
+"""Sources in whose files words and signs may stand for missing values."""
 
 MARKERS = ("?", "-", "--", ".", "#N/A", "n/a", "None", "none", "unknown")
 """Cells that stand for a missing value where all others of the column are numbers; "?" does so everywhere."""
 
-SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
-"""Names of folders that hold a part of the data, not a class."""
+LARGE_BYTES = 256 << 20
+"""A larger file is read in shards, and a sample of its rows is looked at."""
 
-LOOKED_AT = 2000
-"""Files of a folder whose names are looked at to tell what is in it."""
+MOST_ROWS = 200_000
+"""Rows of the sample of a large file."""
+
+SHARD_ROWS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,105 +49,91 @@ class Opened:
     """Its path is as it was given."""
     form: Form
     path: Path
+    rows: int
+    """How many there are; ``dataset`` may be a sample of them."""
     said: tuple[str, ...] = ()
-    """Why it is read so, for people."""
+    """How it is read and why, for people."""
 
     @property
     def name(self) -> str:
         """A short name for files and titles."""
         place = self.path.resolve()
-        place = place.parent if place.is_dir() and place.name.lower() in SPLITS else place
-        stem = place.name if place.is_dir() else place.stem
+        stem = place.name if place.is_dir() else re.sub(r"(\.tar)?\.(gz|xz|bz2|zip|tar)$|\.\w+$", "", place.name)
         plain = re.sub(r"[^\w.-]+", "-", stem).strip("-.")
         return plain if re.match(r"\w", plain) else "data"
 
 
-def open_data(path: str | Path) -> Opened:
-    """A table, a folder of images, or text, read by the source that fits. Raises DataError for anything else."""
+def open_data(path: str | Path, large_bytes: int = LARGE_BYTES) -> Opened:
+    """A file or a folder, read by the source that its content calls for. Raises DataError for what no source reads.
+
+    Of a file of more than ``large_bytes`` that can be read in shards, a sample of 200,000 rows is taken, each as likely
+    as any other; memory stays bounded.
+    """
     place = Path(path).expanduser()
     if not place.exists():
         beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
         raise DataError(f"{path}: there is no such file or folder.{nearest(place.name, beside) if beside else ''}")
-    if place.is_dir():
-        return _open_folder(place)
-    suffix = place.suffix.lower()
-    if suffix in ARCHIVES:
-        raise DataError(f"{path}: an archive or compressed file; unpack it first, then name the file or folder.")
-    if suffix in IMAGES:
-        raise DataError(f"{path}: one image; name the folder that the images lie in.")
-    if suffix in TABLES:
-        return _open_table(place)
-    return _open_text(place)
-
-
-def _open_folder(place: Path) -> Opened:
-    """By what most of its files are."""
-    counts: dict[str, int] = {}
-    for i, file in enumerate(_files(place)):
-        if i == LOOKED_AT:
-            break
-        kind = "images" if file.suffix.lower() in IMAGES else "text"
-        counts[kind] = counts.get(kind, 0) + 1
-    if not counts:
-        raise DataError(f"{place}: the folder holds no file.")
-    if counts.get("images", 0) >= counts.get("text", 0):
-        return _open_images(place)
-    return _opened(Use("text_files", path=str(place)), "text", place)
-
-
-def _open_images(place: Path) -> Opened:
-    """By class; where the first folders are named for splits, the largest of them alone, since each has the classes."""
-    folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders or not all(folder.name.lower() in SPLITS for folder in folders):
-        return _opened(Use("image_folder", path=str(place)), "images", place)
-    train = next((f for f in folders if f.name.lower() in ("train", "training")), folders[0])
-    others = ", ".join(folder.name for folder in folders if folder != train)
-    opened = _opened(Use("image_folder", path=str(train)), "images", train)
-    said = f"the folders are named for splits: {train.name} is read and split anew" + (
-        f", {others} is left aside" if others else ""
-    )
-    return dataclasses.replace(opened, said=(said,))
-
-
-def _files(place: Path) -> Iterator[Path]:
-    for file in place.rglob("*"):
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(place).parts):
-            yield file
-
-
-def _open_text(place: Path) -> Opened:
-    return _opened(Use("text_files", path=str(place)), "text", place)
-
-
-def _open_table(place: Path) -> Opened:
-    """Read, looked at, and read again where cells stand for missing values or columns for times."""
-    use = Use("csv", path=str(place))
-    opened = _opened(use, "table", place)
-    said: list[str] = []
-    markers = _markers(opened.dataset)
-    if markers:
+    if place.is_dir() and not any(file.is_file() for file in place.rglob("*")):
+        raise DataError(f"{path}: the folder holds no file.")
+    use, why = recognise(place)
+    opened = _opened(use, place, large_bytes)
+    if opened.form != "table":
+        return opened
+    said = [] if why.startswith("its name ends with") else [f"read by {use.target}: {why}"]
+    if use.target in DECLARED and (markers := _markers(opened.dataset)):
         use = use.with_arguments(missing=[*MISSING, *markers])
-        opened = _opened(use, "table", place)
+        opened = _opened(use, place, large_bytes)
         said.append(f"{', '.join(map(repr, markers))} read as missing")
-    time = _times(opened.dataset)
-    for choice in time:
-        with contextlib.suppress(DataError):  # not every column of that name or look is a time
-            opened = _opened(use.with_arguments(time=choice), "table", place)
-            said.append(f"time from {choice if isinstance(choice, str) else ', '.join(choice)}")
-            break
-    return dataclasses.replace(opened, said=tuple(said))
+    if use.target == "csv":
+        for time in _times(opened.dataset):
+            with contextlib.suppress(DataError):  # not every column of that name or look is a time
+                opened = _opened(use.with_arguments(time=time, max_rejected=0), place, large_bytes)
+                use = use.with_arguments(time=time)
+                said.append(f"time from {time if isinstance(time, str) else ', '.join(time)}")
+                break
+    return dataclasses.replace(opened, source=use, said=(*said, *opened.said))
 
 
-def _opened(use: Use, form: Form, place: Path) -> Opened:
-    dataset: Dataset = make(use, "source", where=str(place), folder=Path())()
-    return Opened(dataset, use, form, place)
+def _opened(use: Use, place: Path, large_bytes: int) -> Opened:
+    source = make(use, "source", where=str(place), folder=Path())
+    form = FORMS.get(use.target, "table")
+    if form == "table" and hasattr(source, "shards") and place.is_file() and place.stat().st_size > large_bytes:
+        dataset, rows = sample(source.shards(SHARD_ROWS))
+        said = (f"{len(dataset):,} of {rows:,} rows looked at, drawn by chance",) if rows > len(dataset) else ()
+        return Opened(dataset, use, form, place, rows, said)
+    dataset = as_dataset(source(), use.target)
+    return Opened(dataset, use, form, place, len(dataset))
+
+
+def sample(shards: Iterable[Dataset], most: int = MOST_ROWS, seed: int = 0) -> tuple[Dataset, int]:
+    """At most so many rows of all shards together, each as likely as any other, in their order; and how many there are.
+
+    Each row draws a number and the smallest are kept (Vitter 1985, with keys), so that no more than twice the sample
+    and one shard are in memory. Raises DataError where there is no shard.
+    """
+    rng = np.random.default_rng(seed)
+    first: Dataset | None = None
+    kept: list[pl.DataFrame] = []
+    rows = held = 0
+    for shard in shards:
+        first = first or shard
+        rows, held = rows + len(shard), held + len(shard)
+        kept.append(shard.frame.with_columns(pl.Series("\0drawn", rng.random(len(shard)))))
+        if held > 2 * most:
+            kept = [pl.concat(kept).bottom_k(most, by="\0drawn")]
+            held = most
+    if first is None:
+        raise DataError("there are no rows to look at.")
+    frame = pl.concat(kept)
+    frame = frame.bottom_k(most, by="\0drawn") if frame.height > most else frame
+    return first.with_frame(frame.drop("\0drawn").sort(ROW)), rows
 
 
 def _markers(dataset: Dataset) -> list[str]:
     """Cells that stand for missing values: "?" anywhere, others where the column is numbers but for them."""
     found: list[str] = []
     for name in dataset.columns:
-        column = dataset.frame[name]
+        column = dataset.frame.get_column(name)
         if column.dtype != pl.String:
             continue
         present = column.drop_nulls().str.strip_chars()
@@ -163,8 +157,8 @@ def _times(dataset: Dataset) -> list[Any]:
         together = [parts]
     looks = []
     for name in dataset.columns:
-        column = dataset.frame[name].drop_nulls()
-        if column.dtype == pl.String and len(column) and not dataset.frame[name].null_count():
+        column = dataset.frame.get_column(name)
+        if column.dtype == pl.String and len(column) and not column.null_count():
             head = column.head(200)
             if head.str.contains(r"^\s*\d{4}[-/]\d{1,2}([-/]\d{1,2})?([ T]\d{1,2}(:\d{2}){0,2}.*)?\s*$").all():
                 looks.append(name)

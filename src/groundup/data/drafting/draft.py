@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 from groundup.core.use import Use
 from groundup.data.drafting.forecasts import draft_forecast, is_series
@@ -18,6 +21,9 @@ from groundup.data.inspection.images import describe_images
 from groundup.data.inspection.table import Table, describe_table
 from groundup.data.inspection.texts import describe_texts
 from groundup.data.opening import Opened
+
+LONG_TEXT = 20.0
+"""Words in the mean, from which on a column of a table is taken for documents."""
 
 
 def draft_recipe(opened: Opened, target: str | None, beside: Path) -> Draft:
@@ -52,6 +58,8 @@ def write_draft(draft: Draft, file: Path, read: Callable[[Path], object]) -> Non
 
 
 def _for_table(opened: Opened, target: str | None, beside: Path) -> Draft:
+    if target is None and (column := _only_text(opened.dataset)) is not None:
+        return _language_model(opened, column, beside)
     if target is None:
         names = ", ".join(opened.dataset.columns[:30])
         raise DataError(f"{opened.path}: which column is to be predicted? Give --target COLUMN; there is {names}.")
@@ -91,17 +99,41 @@ def _for_images(opened: Opened, target: str | None, beside: Path) -> Draft:
             "Images of one class lie in a folder of its name."
         )
     images = describe_images(dataset, image, label)
+    parts = f"; the column part says in which folder of {_listed(dataset, 'part')} each lay, and is not used"
     noticed = [f"{len(images.copies)} images are near copies of others; look at them with groundup inspect"]
-    head = f"Tells {len(images.classes)} classes of images apart, from {images.rows:,} images."
+    apart = parts if "part" in dataset.columns else ""
+    head = f"Tells {len(images.classes)} classes of images apart, from {images.rows:,} images{apart}."
     return draft_images(
         images, image, label, source_of(opened, beside), heading(opened, head, noticed if images.copies else [])
     )
 
 
+def _listed(dataset: Dataset, name: str) -> str:
+    if name not in dataset.columns:
+        return ""
+    return ", ".join(sorted(map(str, dataset.frame.get_column(name).drop_nulls().unique())))
+
+
 def _for_text(opened: Opened, target: str | None, beside: Path) -> Draft:
     if target is not None and target not in opened.dataset.columns:
         raise DataError(f"{opened.path}: these are plain texts, without a column {target!r}; leave --target out.")
-    texts = describe_texts(opened.dataset, "text")
+    if target or "label" in opened.dataset.columns:
+        return _for_table(opened, target or "label", beside)
+    return _language_model(opened, "text", beside)
+
+
+def _only_text(dataset: Dataset) -> str | None:
+    """The one column of long texts, where there is one and no other."""
+    long = [
+        name
+        for name in dataset.of_kind("text")
+        if float(dataset.frame.get_column(name).cast(pl.String).str.count_matches(r"\S+").mean() or 0) >= LONG_TEXT  # type: ignore[arg-type]
+    ]
+    return long[0] if len(long) == 1 else None
+
+
+def _language_model(opened: Opened, column: str, beside: Path) -> Draft:
+    texts = describe_texts(opened.dataset, column)
     documents = f"{texts.rows:,} documents" if texts.rows > 1 else "one text"
     head = f"A language model of {documents}, {texts.total_characters:,} characters, {texts.languages[0][0]}."
     return draft_language_model(opened.dataset, texts, source_of(opened, beside), heading(opened, head, []))

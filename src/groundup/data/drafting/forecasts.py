@@ -17,7 +17,7 @@ from groundup.data.drafting.tables import counted, has_long_tail
 from groundup.data.drafting.toml import Draft, Said
 from groundup.data.inspection.columns import Column
 from groundup.data.inspection.table import Table
-from groundup.data.sources.tables import TIME_PARTS
+from groundup.data.sources.times import TIME_PARTS
 
 REGULAR = 0.9
 """Share of neighbours in time that are one usual step apart, from which on rows are taken for a series."""

@@ -100,7 +100,8 @@ def of_texts(texts: Texts) -> list[Finding]:
     if texts.repeats.share > 0.02:
         saw = f"lines that come three times or more make up {texts.repeats.share:.1%} of all characters"
         found.append(Finding("look", "Lines that come again", saw))
-    languages = [name for name, count in texts.languages if count >= max(2, 0.02 * texts.seen)]
+    known = [pair for pair in texts.languages if pair[0] not in ("unclear", "no letters", "other")]
+    languages = [name for name, count in known if count >= max(2, 0.02 * texts.seen)]
     if len(languages) > 1:
         found.append(Finding("know", "Several languages", ", ".join(languages)))
     if texts.faults.empty:

@@ -42,7 +42,7 @@ from groundup.data.pages.figures import (
 )
 from groundup.data.pages.findings import Finding
 from groundup.data.pages.style import STYLE
-from groundup.data.sources.tables import TIME_PARTS
+from groundup.data.sources.times import TIME_PARTS
 
 MADE = "groundup inspect"
 """What a page of ours says that it was made by; only such a file is written over."""
@@ -263,11 +263,20 @@ def _dropped(looked: Table) -> set[str]:
 
 
 def _images(dataset: Dataset, target: str | None) -> Images | None:
-    columns = dataset.of_kind("image")
-    if not columns or dataset.frame[columns[0]].null_count() == len(dataset):
+    columns = [name for name in dataset.of_kind("image") if _may_be_pictures(dataset.frame.get_column(name))]
+    if not columns:
         return None
     label = target or next((name for name in ("label", "class") if name in dataset.columns), None)
     return describe_images(dataset, columns[0], label)
+
+
+def _may_be_pictures(column: pl.Series) -> bool:
+    """Whether a column holds files' bytes or numbers in rows, and not lists of words or records."""
+    inner = column.dtype
+    while isinstance(inner, (pl.List, pl.Array)):
+        inner = inner.inner  # type: ignore[assignment]
+    nested = column.dtype.is_nested() and inner.is_integer()
+    return column.null_count() < len(column) and (column.dtype == pl.Binary or nested)
 
 
 def _texts(dataset: Dataset, looked: Table) -> Texts | None:
