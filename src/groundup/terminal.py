@@ -253,6 +253,42 @@ def encoded(builder: Any, parts: Mapping[str, Encoded]) -> None:
     say(f"  [dim]{escape(', '.join(f'{name} {value}' for name, value in builder.sizes().items()))}[/dim]")
 
 
+def findings(found: Iterable[Any]) -> None:
+    """What was noticed in data, the gravest first."""
+    marks = {"mend": "[red]mend[/red]", "look": "[yellow]look[/yellow]", "know": "[dim]know[/dim]"}
+    rows = [(Marked(marks[one.level]), one.what, one.saw) for one in found]
+    table(("", "what", "seen"), rows) if rows else say("  [green]nothing stands out[/green]")
+
+
+def difference(found: Any) -> None:
+    """What differs from one version of data to another."""
+    seen, columns = found.rows, found.columns
+    say(f"  {seen.before:,} rows before, {seen.after:,} after; rows told apart {escape(seen.matched_by)}")
+    if not found.differs:
+        say("  [green]nothing differs[/green]")
+        return
+    rows = [
+        ("rows added", seen.added, "; ".join(seen.added_examples)),
+        ("rows removed", seen.removed, "; ".join(seen.removed_examples)),
+        ("rows changed", seen.changed, ""),
+        ("rows in another order", "yes" if seen.moved else "no", ""),
+        ("columns added", len(columns.added), ", ".join(columns.added)),
+        ("columns removed", len(columns.removed), ", ".join(columns.removed)),
+        ("types changed", len(columns.retyped), "; ".join(f"{n}: {a} -> {b}" for n, a, b in columns.retyped[:5])),
+        ("duplicate rows", f"{seen.duplicates[0]:,} -> {seen.duplicates[1]:,}", ""),
+    ]
+    table(("", "how many", "such as"), rows)
+    if found.cells:
+        shown = [(c.column, c.count, "; ".join(f"{r}: {a} -> {b}" for r, a, b in c.examples[:3])) for c in found.cells]
+        table(("cells of", "changed", "such as"), shown)
+    moved = [one for one in found.drift if one.stability >= 0.01 or one.new][:12]
+    if moved:
+        drift = [
+            (one.column, f"{one.stability:.3f}", "moved" if one.moved else "", ", ".join(one.new[:4])) for one in moved
+        ]
+        table(("distribution of", "stability index", "", "new values"), drift)
+
+
 def sample(tokens: Sequence[tuple[str, bool]]) -> None:
     """One text as the model sees it, its first tokens; those that are not learned from are dimmed."""
     if _shown["quiet"] or not tokens:

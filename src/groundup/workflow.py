@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from groundup.core.state import TrainState
     from groundup.core.use import Use
     from groundup.data.cleaning.labels import LabelErrors
+    from groundup.data.pages import Inspected
     from groundup.data.shards import Shards, Workshop
+    from groundup.data.versions import Difference
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
@@ -289,6 +291,130 @@ def labels(
     if into is not None:
         into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")
     return found
+
+
+# ---------------------------------------------------------------------------------------------- looking at data
+
+
+def new(data: str | Path, *, target: str | None = None, out: Path | None = None) -> Path:
+    """Write a commented recipe for data: a table, a series, a folder of images, or text. It trains as it is.
+
+    Every choice has its reason beside it; what a person should look at stands at the top. ``target`` is the column to
+    be predicted; images have their folders, and plain text needs none. Lies in ``NAME.toml`` unless told otherwise, and
+    an existing file is never overwritten.
+    """
+    from groundup.core.recipe import read_recipe
+    from groundup.data.drafting import draft_recipe, write_draft
+    from groundup.data.opening import open_data
+
+    terminal.begin("new", [str(data)])
+    with terminal.busy("reading"):
+        opened = open_data(data)
+    terminal.source(opened.dataset)
+    file = out or Path(f"{opened.name}.toml")
+    with terminal.busy("looking at every column"):
+        draft = draft_recipe(opened, target, file.parent)
+    write_draft(draft, file, lambda path: read_recipe(path))
+    terminal.code(draft.to_toml())
+    terminal.say(f"\n[bold]{file}[/bold] is written. Next: groundup check {file}, then groundup train {file}")
+    return file
+
+
+def inspect(data: str | Path | Recipe, *overrides: str, target: str | None = None, out: Path | None = None) -> Path:
+    """Write one HTML page on data: per column type, gaps, distribution, outliers, duplicates, leaks, what to do.
+
+    ``data`` is a file or a folder; or a recipe or a run, and then the page also shows the parts, what moved between
+    them, rows in two of them, what was fitted on which rows, and augmentation before and after. Lies in ``NAME.html``
+    unless told otherwise.
+    """
+    from groundup.data.pages import inspect_path, write_page
+
+    terminal.begin("inspect", [str(data) if isinstance(data, (str, Path)) else data.name])
+    if isinstance(data, (str, Path)) and not _is_recipe(data):
+        with terminal.busy("looking at every column"):
+            name, found = inspect_path(data, target)
+    else:
+        name, found = _inspect_recipe(data, overrides, target)
+    terminal.findings(found.findings)
+    file = write_page(found.html, out or Path(f"{name}.html"))
+    terminal.say(f"\n[bold]{file}[/bold] is written; open it in a browser.")
+    return file
+
+
+def diff(first: str | Path, second: str | Path, *, key: str | None = None, out: Path | None = None) -> Difference:
+    """What differs between two versions of data: rows added, removed and changed, cells by column, distributions.
+
+    Each is a file, a folder of cleaned data, a run or a recipe. Rows are told apart by ``key`` (columns, with commas
+    between), else by what names or numbers them in both. ``out`` is a JSON file for all that was found. The command
+    line ends with 0 when nothing differs, and with 3 when something does.
+    """
+    from groundup.data.versions import compare
+
+    terminal.begin("diff", [str(first), str(second)])
+    with terminal.busy("reading"):
+        before, after = _version(first), _version(second)
+    with terminal.busy("comparing"):
+        found = compare(before, after, [name.strip() for name in key.split(",")] if key else [])
+    terminal.difference(found)
+    if out is not None:
+        out.write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+    return found
+
+
+def _is_recipe(data: str | Path | Recipe) -> bool:
+    """Whether this is a recipe, or a run that has one."""
+    if not isinstance(data, (str, Path)):
+        return True
+    place = Path(data)
+    return (place.suffix in (".toml", ".py") and place.is_file()) or (place / "run.json").is_file()
+
+
+def _recipe_of(data: str | Path | Recipe, overrides: tuple[str, ...] = ()) -> Recipe:
+    """A recipe, or the one that a run was started with."""
+    from groundup.core.run import Run
+
+    if isinstance(data, (str, Path)) and (Path(data) / "run.json").is_file():
+        return _recipe(Run.open(data).recipe(), overrides)
+    return _recipe(data, overrides)
+
+
+def _version(data: str | Path) -> Dataset:
+    """One version of data; of a recipe or a run, what its steps leave before the split."""
+    from groundup.data.versions import read_version
+
+    if not _is_recipe(data):
+        return read_version(data)
+    with terminal.quiet():
+        _, cleaned = _cleaned(_recipe_of(data))
+    return dataclasses.replace(cleaned, origin=str(data))
+
+
+def _inspect_recipe(data: str | Path | Recipe, overrides: tuple[str, ...], target: str | None) -> tuple[str, Inspected]:
+    """The page of what a recipe makes of its data."""
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.pages import inspect_dataset, recipe_sections
+
+    recipe = _recipe_of(data, overrides)
+    asked = recipe.data.samples.arguments.get("target")
+    target = target or (asked if isinstance(asked, str) else None)
+    cleaned, splits, leaks = _parted(recipe)
+    samples = make(recipe.data.samples, "samples", where="recipe.data.samples")
+    preprocessing, prepared = Preprocessing.fit(_steps(recipe.data), samples, splits)
+    extra = recipe_sections(splits, leaks, target, preprocessing, _augmented(recipe, preprocessing, prepared.train))
+    return recipe.name, inspect_dataset(cleaned, recipe.name, target, recipe=recipe.to_toml(), extra=extra)
+
+
+def _augmented(recipe: Recipe, preprocessing: Preprocessing, train: Dataset) -> list[Any]:
+    """Some samples of train before and after each step of augmentation."""
+    from groundup.core.use import make
+    from groundup.data.augmentation import before_and_after
+
+    if not recipe.data.augment:
+        return []
+    uses, folder = recipe.data.augment, recipe.folder
+    steps = [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
+    return before_and_after(preprocessing.samples.encode(train), steps, count=4, seed=recipe.seed)
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -643,6 +769,30 @@ def _encode(samples: Any, splits: Splits, shop: Workshop) -> dict[str, Any]:
         split: samples.encode(part) if _in_memory(part) else encode_shards(shop, samples, part, f"{name}-{split}")  # type: ignore[arg-type]
         for split, part in splits.parts().items()
     }
+
+
+def _parted(recipe: Recipe) -> tuple[Dataset, Splits, tuple[Any, ...]]:
+    """Sources, cleaning and split: the cleaned data, its three parts, and the rows that stand in two of them."""
+    shop = _workshop(recipe)
+    source, cleaned = _cleaned(recipe)
+    splits, leaks = _split(recipe, cleaned, source, shop)
+    return cleaned, splits, leaks
+
+
+def _cleaned(recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """The data as they were read, and as the recipe's steps leave them, in memory."""
+    from groundup.core.dataset import Dataset
+    from groundup.core.errors import DataError
+
+    shop = _workshop(recipe)
+    source = _read(recipe, shop)
+    cleaned = _clean(recipe, source, shop)
+    if not isinstance(source, Dataset) or not isinstance(cleaned, Dataset):
+        raise DataError(
+            "recipe.data: these data do not fit in memory as a whole, which looking at them asks for. Raise "
+            "recipe.data.memory, or look at one of their files: groundup inspect FILE."
+        )
+    return source, cleaned
 
 
 def _steps(data: DataRecipe) -> list[Any]:
