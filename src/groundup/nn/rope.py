@@ -117,7 +117,7 @@ class Rotary(nn.Module):
 
     def _yarn(self, frequencies: Tensor) -> Tensor:
         """Fast pairs left, slow ones stretched, a linear ramp between. Peng et al. 2023, section 3.2."""
-        original = self.scaling["original_max_position_embeddings"]
+        original = float(self.scaling["original_max_position_embeddings"])
         ends = []
         for turns in (self.scaling.get("beta_fast") or 32, self.scaling.get("beta_slow") or 1):
             waves = original / (turns * 2 * math.pi)
@@ -128,7 +128,7 @@ class Rotary(nn.Module):
         low, high = max(low, 0), min(high, self.head_dim - 1)
         pairs = torch.arange(self.head_dim // 2, dtype=torch.float32, device="cpu")
         kept = 1 - ((pairs - low) / ((high - low) or 0.001)).clamp(0, 1)
-        factor = self.scaling.get("factor") or (self.max_positions or original) / original
+        factor = float(self.scaling.get("factor") or (self.max_positions or original) / original)
         return frequencies / factor * (1 - kept) + frequencies * kept
 
     def _check(self) -> None:
