@@ -83,9 +83,7 @@ class Residual(nn.Module):
             mend = f"Give the last layer {shape[0]} channels, and none a stride."
             if len(shape) <= 2:
                 mend = f"Leave the size of the last Dense open, or make it {shape[-1]}."
-            raise LayerError(
-                f"the layers of a Residual must give back the shape they take: {_show(path)}. {mend}"
-            )
+            raise LayerError(f"the layers of a Residual must give back the shape they take: {_show(path)}. {mend}")
         self.output_shape = shape
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
