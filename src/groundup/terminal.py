@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from groundup.core.dataset import Dataset, Entry, Splits
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
-    from groundup.core.report import Metric, Proof
+    from groundup.core.report import LayerSignal, Metric, Proof
+
+MOST_LAYERS = 24
+"""Rows of a table of layers, at most."""
 
 _shown: dict[str, Any] = {"quiet": False, "stages": [], "started": time.monotonic()}
 
@@ -261,7 +264,21 @@ def plan(planned: Plan) -> None:
 def proof(checked: Proof) -> None:
     """The checks, each with what it saw."""
     marks = {True: Marked("[green]passed[/green]"), False: Marked("[red]FAILED[/red]")}
-    table(("check", "", "saw"), [(c.name, marks[c.passed], c.saw) for c in checked.checks])
+    warned = Marked("[yellow]warning[/yellow]")
+    rows = [(c.name, warned if c.warned else marks[c.passed], f"{c.saw}. {c.mend}" if c.warned else c.saw)
+            for c in checked.checks]  # fmt: skip
+    table(("check", "", "saw"), rows)
+
+
+def signals(layers: Sequence[LayerSignal]) -> None:
+    """How large the signal is behind each layer, forward and back; of many layers some from all over."""
+    shown = list(layers)
+    if len(shown) > MOST_LAYERS:
+        step = (len(shown) - 1) / (MOST_LAYERS - 1)
+        shown = [shown[round(i * step)] for i in range(MOST_LAYERS)]
+    rows = [(layer.name, layer.kind, layer.activation, layer.gradient) for layer in shown]
+    left_out = f", {len(shown)} of {len(layers)} layers" if len(shown) < len(layers) else ""
+    table(("layer" + left_out, "kind", "activation", "gradient"), rows)
 
 
 def metrics(title: str, found: Mapping[str, Mapping[str, Metric]]) -> None:

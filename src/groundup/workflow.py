@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 Objective = Callable[["nn.Module", "Batch"], "Loss"]
 
+SIGNAL_SAMPLES = 64
+"""Samples that the scale of a signal through the layers is measured on."""
+
 MOST_CHECKED = 20_000
 """Samples whose targets are looked at before a run."""
 
@@ -363,6 +366,8 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
     checks.append(proof.gradients(model, objective, batch))
+    if fresh:
+        checks.append(proof.signal(model, objective, next(batch.parts(SIGNAL_SAMPLES)))[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
 

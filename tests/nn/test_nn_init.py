@@ -116,10 +116,10 @@ def test_identity_hands_through():
 
 
 def test_signals_keep_their_scale_under_mup_as_width_grows():
-    scales = []
+    scales, generator = [], _generator()
     for width in (64, 256, 1024):
-        weight = init.mup(torch.empty(width, width), base_width=64, std=1 / 8, generator=_generator())
-        scales.append((torch.randn(500, width, generator=_generator()) @ weight.T).std().item())
+        weight = init.mup(torch.empty(width, width), base_width=64, std=1 / 8, generator=generator)
+        scales.append((torch.randn(500, width, generator=generator) @ weight.T).std().item())
     assert scales == pytest.approx([1.0] * 3, rel=0.05)
 
 

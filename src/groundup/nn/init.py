@@ -78,7 +78,7 @@ def orthogonal(tensor: Tensor, gain: float = 1.0, generator: Generator | None = 
 
 
 def sparse(tensor: Tensor, sparsity: float = 0.9, std: float = 0.01, generator: Generator | None = None) -> Tensor:
-    """Normal(0, std) with a share ``sparsity`` of each unit's inputs 0: variance (1 - sparsity) * std^2. Martens 2010."""
+    """Normal(0, std) with a share ``sparsity`` of each unit's inputs 0. Martens 2010, section 5."""
     fans(tensor)
     if not 0 <= sparsity < 1:
         raise RecipeError(f"init sparse.sparsity: read {sparsity}, expected at least 0 and less than 1.")

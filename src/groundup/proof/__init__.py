@@ -2,6 +2,7 @@
 
 from groundup.proof.data import constant_target, end_of_text_learned, masks, no_leaks
 from groundup.proof.model import fits_memory, gradients, initial_loss, overfits_one_batch, same_outputs
+from groundup.proof.signal import signal
 
 __all__ = [
     "constant_target",
@@ -13,4 +14,5 @@ __all__ = [
     "no_leaks",
     "overfits_one_batch",
     "same_outputs",
+    "signal",
 ]
