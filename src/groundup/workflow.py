@@ -216,13 +216,36 @@ def predict(run: str | Path, *inputs: Any) -> list[dict[str, Any]]:
 
 
 def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
-    """Prepare the data, build the model, and prove both before anything is spent on training."""
+    """Prepare the data, build the model, and prove both before anything is spent on training.
+
+    In place of a recipe a layer may be named, by an import path or a name of ours: then what every layer promises is
+    proved of it. ``input_shape=[6,8]`` says what sample it takes, and other words are its arguments.
+    """
+    if isinstance(recipe, (str, Path)) and not Path(recipe).is_file():
+        name = str(recipe)
+        if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
+            return _check_layer(name, overrides)
     prepared = prepare(recipe, *overrides)
     terminal.stage("prove", "nothing is trained")
     model = design(prepared)
     proof = _prove(prepared, model, prepared.recipe.training) + _plan(prepared, model, prepared.recipe.training)[1]
     terminal.proof(proof)
     return proof.demand()
+
+
+def _check_layer(target: str, arguments: tuple[str, ...]) -> Proof:
+    from groundup import proof
+    from groundup.core.recipe import read_call
+    from groundup.core.use import check as checked
+
+    use = read_call(target, arguments)
+    shape = use.arguments.get("input_shape")
+    rest = {name: value for name, value in use.arguments.items() if name != "input_shape"}
+    layer = checked(type(use)(target, **rest), "layers", "layer")
+    terminal.say(f"  what every layer promises, asked of {target}")
+    found = proof.contract(layer, shape)
+    terminal.proof(found)
+    return found.demand()
 
 
 def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:

@@ -181,7 +181,7 @@ class Reshape(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, ...] -> [B, *shape]."""
-        return inputs.reshape(len(inputs), *self.shape)
+        return inputs.reshape(inputs.shape[0], *self.shape)
 
 
 class Function(nn.Module):
