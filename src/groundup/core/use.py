@@ -272,8 +272,23 @@ def named(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     return [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
+def configuration_of(found: Any) -> Any:
+    """The dataclass that a class takes as its one argument ``config``, if it does; its fields are then the options."""
+    if not inspect.isclass(found) or dataclasses.is_dataclass(found):
+        return None
+    taken = list(inspect.signature(found.__init__).parameters)[1:]
+    if taken != ["config"]:
+        return None
+    kind: Any = typing.get_type_hints(found.__init__).get("config")
+    return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+
+
 def signature_of(found: Any) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    """Parameters and resolved annotations of a class's constructor or a function."""
+    """Parameters and resolved annotations of a class's constructor or a function.
+
+    A class that takes one ``config`` takes the fields of that dataclass instead.
+    """
+    found = configuration_of(found) or found
     try:
         parameters = dict(inspect.signature(found).parameters)
     except ValueError:  # a compiled function, such as torch.nn.functional.gelu, does not tell
@@ -356,8 +371,10 @@ def make(use: Use, slot: str, *, where: str = "", trusted: tuple[str, ...] | Non
         raise RecipeError(f"{where}: {use.target} needs {', '.join(map(repr, missing))}; add it to the recipe.")
     if not inspect.isclass(found):
         return functools.partial(found, **arguments) if arguments else found
+    constructor: Any = found
+    configuration = configuration_of(found)
     try:
-        return found(**arguments)
+        return constructor(configuration(**arguments)) if configuration is not None else constructor(**arguments)
     except ValueError as error:
         raise RecipeError(f"{where}: {use.target}: {error}") from error
 

@@ -3,54 +3,83 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.core.errors import CheckpointError, nearest
-from groundup.models.llama import Llama
-from groundup.nn.folders import read_json, read_tensors, write_whole
-from groundup.nn.weights import read_names, write_names
+from groundup.core.use import resolve
+from groundup.nn.folders import read_json, stream_tensors, tensor_names, write_whole
+from groundup.nn.weights import Weight, fill, write_names
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-FAMILIES = {"llama": Llama}
-"""A config.json's model_type -> the class in the file of that name."""
+FAMILIES: Mapping[str, str] = {
+    "llama": "Llama",
+}
+"""A config.json's model_type, which is the name of a file here -> the class in it."""
 
 
-def read_folder(folder: str | Path, *, dtype: torch.dtype = torch.float32, ignore: tuple[str, ...] = ()) -> Llama:
-    """The model in a published folder, its weights in ``dtype``.
+class Family(Protocol):
+    """What a family's class offers beside being a module."""
 
+    CONFIG: Any
+    """Its dataclass, with ``from_dict(table, ignore)`` and ``to_dict()``."""
+    WEIGHTS: tuple[Weight, ...]
+    UNUSED: tuple[str, ...]
+    """Patterns of published tensors that carry nothing."""
+    TIED: Mapping[str, str]
+    """Published tensor -> the one that it must equal where both are written out; it is then not read."""
+
+    @classmethod
+    def from_config(cls, config: Any) -> Self:
+        """A model of these sizes."""
+        ...
+
+
+def family_of(table: Mapping[str, Any], where: str | Path = CONFIG) -> Any:
+    """The class for a config.json's table. Raises CheckpointError for a model_type that is not here."""
+    kind = str(table.get("model_type"))
+    if kind not in FAMILIES:
+        raise CheckpointError(f"{where}: model_type {kind!r} is not known.{nearest(kind, FAMILIES)}")
+    return resolve(f"groundup.models.{kind}:{FAMILIES[kind]}", "model")
+
+
+def read_folder(
+    folder: str | Path, *, dtype: torch.dtype | None = torch.float32, ignore: tuple[str, ...] = ()
+) -> nn.Module:
+    """The model in a published folder, its weights in ``dtype``, or with None as they are stored.
+
+    Weights that need no conversion lie in the file until they are written to: that takes no time and no memory of
+    its own, but the file must stay as it is for as long as the model is used. Others are converted one by one.
     ``ignore`` names settings of config.json to pass over. Raises CheckpointError for a family that is not here, a
     setting or tensor that is unknown, a tensor that is missing or of another shape, and a damaged file.
     """
     folder = Path(folder)
     table = read_json(folder / CONFIG)
-    kind = table.get("model_type")
-    if kind not in FAMILIES:
-        raise CheckpointError(f"{folder / CONFIG}: model_type {kind!r} is not known.{nearest(str(kind), FAMILIES)}")
-    family = FAMILIES[kind]
+    family = family_of(table, folder / CONFIG)
     config = family.CONFIG.from_dict(table, ignore)
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
-        model = family.from_config(config)
-    tensors = _read_shards(folder)
-    if config.tie_word_embeddings:
-        _drop_tied_head(tensors, folder)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    found = read_names(tensors, family.WEIGHTS, expected, family.UNUSED)
-    for name, shape in expected.items():
-        if found[name].shape != shape:
-            raise CheckpointError(f"{folder}: {name!r} is {tuple(found[name].shape)}, config.json says {tuple(shape)}.")
-    model.load_state_dict({name: tensor.to(dtype).contiguous() for name, tensor in found.items()}, assign=True)
+        model: nn.Module = family.from_config(config)
+    tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
+    prefix = getattr(family, "PREFIX", "")
+    tensors = _untied(_all_tensors(folder), tied, folder)
+    if prefix:
+        tensors = ((name.removeprefix(prefix), tensor) for name, tensor in tensors)
+    try:
+        fill(model, tensors, family.WEIGHTS, family.UNUSED, dtype)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
     return model
 
 
 def write_folder(
-    model: Llama, folder: str | Path, *, texts: Mapping[str, str] | None = None, shard_bytes: int = 5 * 10**9
+    model: Any, folder: str | Path, *, texts: Mapping[str, str] | None = None, shard_bytes: int = 5 * 10**9
 ) -> None:
     """Write a model as a published folder that read_folder and transformers read; tied weights once.
 
@@ -71,32 +100,71 @@ def write_folder(
     write_whole(Path(folder), dict(zip(names, shards, strict=True)), {**files, **(texts or {})})
 
 
-def _read_shards(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the folder, by its published name."""
-    if not (folder / INDEX).is_file():
-        return read_tensors(folder / SINGLE)
+def _all_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the folder, by its published name, file by file."""
+    files = [SINGLE]
+    if (folder / INDEX).is_file():
+        files = _indexed(folder)
+    elif not (folder / SINGLE).is_file():
+        _refuse_other_formats(folder)
+    for file in files:
+        yield from stream_tensors(folder / file)
+
+
+def _indexed(folder: Path) -> list[str]:
+    """The files that the index names. Raises CheckpointError when they do not hold just what it says."""
     places = read_json(folder / INDEX).get("weight_map")
     if not isinstance(places, dict):
         raise CheckpointError(f"{folder / INDEX}: it has no weight_map.")
-    tensors: dict[str, Tensor] = {}
+    held: set[str] = set()
     for name in sorted(set(places.values())):
         if Path(name).name != name:
             raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file of this folder.")
-        tensors |= read_tensors(folder / name)
-    if places.keys() != tensors.keys():
-        odd = sorted(places.keys() ^ tensors.keys())
+        held |= set(tensor_names(folder / name))
+    if places.keys() != held:
+        odd = sorted(places.keys() ^ held)
         raise CheckpointError(f"{folder / INDEX}: index and files differ in {len(odd)} tensors, such as {odd[0]!r}.")
-    return tensors
+    return sorted(set(places.values()))
 
 
-def _drop_tied_head(tensors: dict[str, Tensor], folder: Path) -> None:
-    """A tied model's head may be written out all the same; then it must be the embedding."""
-    head = tensors.pop("lm_head.weight", None)
-    if head is not None and not torch.equal(head, tensors.get("model.embed_tokens.weight", head)):
-        raise CheckpointError(
-            f"{folder}: config.json ties the embeddings, but lm_head.weight differs from the embedding. "
-            "Set tie_word_embeddings to false there if the head is right."
-        )
+def _refuse_other_formats(folder: Path) -> None:
+    """Say what to do where the weights are there, but not as safetensors."""
+    for pattern, meant in (
+        ("*.bin", "torch's pickle"),
+        ("*.pt*", "torch's pickle"),
+        ("*.gguf", "GGUF"),
+        ("*.h5", "Keras"),
+    ):
+        found = sorted(folder.glob(pattern))
+        if found:
+            raise CheckpointError(
+                f"{folder}: there is no {SINGLE}, only {found[0].name} ({meant}). "
+                f"Convert it once: groundup convert {found[0]} --model {folder}"
+            )
+
+
+def _untied(
+    tensors: Iterator[tuple[str, Tensor]], tied: Mapping[str, str], folder: Path
+) -> Iterator[tuple[str, Tensor]]:
+    """Without the copies of a tied tensor, which may be written out all the same; then they must be the original."""
+    copies: dict[str, Tensor] = {}
+    originals: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        if name in tied:
+            copies[name] = tensor
+            continue
+        if name in tied.values():
+            originals[name] = tensor
+        yield name, tensor
+    for name, copy in copies.items():
+        original = originals.get(tied[name])
+        if original is not None and not torch.equal(copy, original):
+            raise CheckpointError(
+                f"{folder}: config.json ties the embeddings, but {name} differs from the embedding. "
+                "Set tie_word_embeddings to false there if the head is right."
+            )
+        if original is None:
+            yield tied[name], copy
 
 
 def _shards(tensors: Mapping[str, Tensor], shard_bytes: int) -> list[dict[str, Tensor]]:

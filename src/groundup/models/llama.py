@@ -10,13 +10,14 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundup.core.errors import CheckpointError, RecipeError, nearest
+from groundup.core.errors import CheckpointError, RecipeError
+from groundup.models.config import read_config, write_config
 from groundup.nn.activations import swiglu
 from groundup.nn.attention import Attention
 from groundup.nn.cache import KeyValueCache
@@ -49,61 +50,28 @@ class LlamaConfig:
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
 
+    FIXED: ClassVar[Mapping[str, Any]] = {
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table.
-
-        Raises CheckpointError for a setting that this family does not have and that could change what is computed;
-        name it in ``ignore`` to pass over it.
-        """
-        fields = {field.name for field in dataclasses.fields(cls)}
-        known = {name: value for name, value in table.items() if name in fields}
-        rope = table.get("rope_parameters")  # newer files keep theta and scaling together
-        if rope is not None:
-            known["rope_theta"] = rope.get("rope_theta", cls.rope_theta)
-            known["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
-        known.setdefault("num_key_value_heads", table.get("num_attention_heads"))
-        required = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
-        if missing := sorted(name for name in required if known.get(name) is None):
-            raise CheckpointError(f"config.json: {', '.join(missing)} is missing.")
-        fixed = {"head_dim": known["hidden_size"] // known["num_attention_heads"], **FIXED}
-        for name, value in table.items():
-            if name in fixed and value not in (fixed[name], None):
-                raise CheckpointError(f"config.json: {name} is {value!r}; this family is written for {fixed[name]!r}.")
-            if name not in fields | fixed.keys() | INERT and name not in ignore:
+        """Read a config.json's table, as ``read_config`` does."""
+        if table.get("hidden_size") and table.get("num_attention_heads"):
+            size = table["hidden_size"] // table["num_attention_heads"]
+            if table.get("head_dim") not in (size, None):
                 raise CheckpointError(
-                    f"config.json: {name} is not known to this family.{nearest(name, fields)} If it changes nothing "
-                    f"of what the model computes, pass ignore=({name!r},)."
+                    f"config.json: head_dim is {table['head_dim']}; this family is written for {size}."
                 )
-        return cls(**known)
+        return read_config(cls, {name: value for name, value in table.items() if name != "head_dim"}, ignore)
 
     def to_dict(self) -> dict[str, Any]:
         """The table of a config.json that transformers and others read."""
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            **dataclasses.asdict(self),
-            "head_dim": self.hidden_size // self.num_attention_heads,
-            **FIXED,
-        }
+        return {**write_config(self, "LlamaForCausalLM"), "head_dim": self.hidden_size // self.num_attention_heads}
 
-
-FIXED = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-"""Settings of a config.json that change what is computed, and the one value that this family is written for."""
-
-INERT = {
-    "_name_or_path",
-    "architectures",
-    "attention_dropout",
-    "dtype",
-    "initializer_range",
-    "pretraining_tp",
-    "rope_parameters",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-}
-"""Settings of a config.json that change nothing of what is computed in evaluation."""
 
 WEIGHTS = (
     Weight("model.embed_tokens.weight", "embedding.weight"),
@@ -124,6 +92,9 @@ WEIGHTS = (
 UNUSED = ("model.layers.*.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq")
 """Published tensors that old files carry and that are computed from the config."""
 
+TIED = {"lm_head.weight": "model.embed_tokens.weight"}
+"""Where the embeddings are tied, what may be written out all the same, and what it must equal."""
+
 
 class Llama(nn.Module):
     """A language model: tokens [B, T] -> logits [B, T, V], or with targets their mean cross entropy.
@@ -138,6 +109,7 @@ class Llama(nn.Module):
     CONFIG = LlamaConfig
     WEIGHTS = WEIGHTS
     UNUSED = UNUSED
+    TIED = TIED
 
     def __init__(
         self,
