@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundup.core.plan import format_bytes, format_seconds
+from groundup.core.structure import format_count, format_shape
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.report import LayerSignal, Metric, Proof
+    from groundup.core.structure import Layer
 
 MOST_LAYERS = 24
 """Rows of a table of layers, at most."""
@@ -230,6 +232,27 @@ def model(built: nn.Module) -> None:
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     frozen = "" if trained == total else f", {trained:,} of them trained ({trained / total:.1%})"
     say(f"  [bold]{total:,}[/bold] parameters{frozen}")
+
+
+def structure(outlined: Layer) -> None:
+    """A model's tree: each layer with its shapes, parameters, operations and memory; equal neighbours one row."""
+    rows: list[tuple[Any, ...]] = []
+
+    def add(layer: Layer, depth: int) -> None:
+        times = f"{layer.times} x " if layer.times > 1 else ""
+        name = f"{layer.name} " if layer.name else ""
+        label = f"{'  ' * depth}[dim]{escape(name)}[/dim]{escape(times + layer.kind)}"
+        shapes = f"{format_shape(layer.input_shape)} -> {format_shape(layer.output_shape)}"
+        shown = shapes if layer.output_shape is not None else "-"
+        count = format_count(layer.parameters_of_all) if layer.num_parameters else "-"
+        rows.append((Marked(label), shown, count, format_count(layer.flops), format_bytes(layer.memory_bytes)))
+        for child in layer.children:
+            add(child, depth + 1)
+
+    add(outlined.folded(), 0)
+    table(("layer", "one sample", "parameters", "operations", "memory"), rows)
+    spent = f"{format_count(outlined.flops)} operations and {format_bytes(outlined.memory_bytes)}"
+    say(f"  [bold]{outlined.num_parameters:,}[/bold] parameters; {spent} for one sample's way forward")
 
 
 def _parts(built: nn.Module, prefix: str = "") -> list[tuple[str, str, int]]:

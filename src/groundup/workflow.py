@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from groundup.core.report import Metric, Proof, Report
     from groundup.core.run import Run
     from groundup.core.state import TrainState
+    from groundup.core.structure import Layer
     from groundup.core.use import Use
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
@@ -246,6 +247,21 @@ def _check_layer(target: str, arguments: tuple[str, ...]) -> Proof:
     found = proof.contract(layer, shape)
     terminal.proof(found)
     return found.demand()
+
+
+def show(recipe: str | Path | Recipe, *overrides: str) -> Layer:
+    """The model's structure as a tree, with shapes, parameters, operations and memory of each layer for one sample."""
+    prepared = prepare(recipe, *overrides)
+    terminal.stage("structure", "nothing is trained")
+    outlined = _outline(prepared, design(prepared), prepared.recipe.training)
+    terminal.structure(outlined)
+    return outlined
+
+
+def _outline(prepared: Prepared, model: nn.Module, training: Training) -> Layer:
+    from groundup.planning import outline
+
+    return outline(model, prepared.first("train", 2), _objective(training))
 
 
 def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
@@ -482,6 +498,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     run = Run.create(recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
+        run.write_json("structure.json", _outline(prepared, model, recipe.training).to_dict())
         trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
         terminal.stage("train", str(run.folder))
         _learn(trained, _begin(trained))
