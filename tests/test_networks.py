@@ -12,9 +12,14 @@ import torch
 
 import groundup
 from groundup import DataRecipe, Recipe, Training, Use, terminal
+from groundup.core.batch import Batch
 from groundup.core.checkpoint import latest_checkpoint
 from groundup.core.errors import RecipeError
 from groundup.core.recipe import Evaluation
+from groundup.data.samples.targets import decode_output
+from groundup.nn import Sequential
+from groundup.optim import parameter_groups
+from groundup.training.objectives import supervised
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +110,40 @@ def test_a_balance_without_experts_is_refused(tmp_path: Path) -> None:
         groundup.train(recipe, out=tmp_path / "run")
 
 
+def test_a_balance_is_added_in_training_alone() -> None:
+    layers = [Use("MixtureOfExperts", num_experts=4, num_chosen=2, hidden=8), Use("Dense")]
+    model = Sequential(layers, (5,), 3)
+    batch = Batch({"inputs": torch.randn(6, 5)}, {"targets": torch.tensor([0, 1, 2, 0, 1, 2])})
+    plain, balanced = supervised(model, batch), supervised(model, batch, balance=0.5)
+    expected = model.layers[0].balance(batch.inputs["inputs"])
+    torch.testing.assert_close(balanced.total, plain.total + 0.5 * expected)
+    torch.testing.assert_close(balanced.parts["balance"], expected.detach())
+    assert balanced.total.requires_grad
+    model.eval()
+    assert torch.equal(supervised(model, batch, balance=0.5).total, plain.total)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_of_several_numbers_for_a_value_the_middle_one_is_the_prediction() -> None:
+    learned = {"task": "regress", "mean": 10.0, "deviation": 2.0}
+    output = torch.tensor([[[-1.0, 0.5, 9.0]], [[0.0, 1.0, 2.0]]])
+    assert decode_output(output, learned).tolist() == [11.0, 12.0]
+    assert decode_output(output[..., :2], learned).tolist() == [8.0, 10.0]  # mean and log variance
+    assert decode_output(output[..., 0], learned).tolist() == [8.0, 10.0]
+
+
+def test_positions_and_tied_heads_are_embeddings_to_an_optimizer() -> None:
+    layers = [
+        Use("Embedding", vocab_size=11, features=6),
+        Use("LearnedPositions"),
+        Use("Dense", features=11, bias=False),
+    ]
+    model = Sequential(layers, (7,), tied={"layers.2.weight": "layers.0.weight"})
+    (group,) = parameter_groups(model, weight_decay=0.1)
+    assert group["role"] == "embedding"
+    assert [name for name, _ in group["params"]] == ["layers.0.weight", "layers.1.weight"]
+
+
 def test_show_gives_the_tree() -> None:
     shown = groundup.show(_recipe("wine", [*DENSE, Use("Dense")], "cross_entropy", ["accuracy"]))
     (layers,) = shown.children
@@ -114,7 +153,6 @@ def test_show_gives_the_tree() -> None:
 
 
 def test_a_billion_parameters_wide_is_built_and_outlined_without_memory() -> None:
-    from groundup.core.batch import Batch
     from groundup.models import Llama
     from groundup.planning import outline
 

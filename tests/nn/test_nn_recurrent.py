@@ -91,3 +91,14 @@ def test_the_minimal_gru_learns_to_remember():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU, MinGRU])
+def test_each_gate_is_initialised_by_itself(kind):
+    layer = kind(6, in_features=6, init=Use("orthogonal"))
+    for name, parameter in layer.named_parameters():
+        for gate in parameter.split(6):
+            if gate.ndim == 2:
+                torch.testing.assert_close(gate @ gate.T, torch.eye(6), atol=1e-5, rtol=0)
+            else:
+                assert gate.abs().max().item() == 0, name

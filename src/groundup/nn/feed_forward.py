@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from groundup.core.use import Use, make
 from groundup.nn.activations import gelu, silu
+from groundup.nn.dense import Dense
 
 Activation = Use | Callable[[Tensor], Tensor]
 
@@ -26,12 +27,13 @@ class FeedForward(nn.Module):
         in_features: int,
         bias: bool = True,
         dropout: float = 0.0,
+        init: Use | Callable[[Tensor], object] | None = None,
     ) -> None:
         super().__init__()
-        self.up = nn.Linear(in_features, hidden, bias)
+        self.up = Dense(hidden, in_features=in_features, bias=bias, init=init)
         self.activation = made_activation(activation)
         self.dropout = nn.Dropout(dropout)
-        self.down = nn.Linear(hidden, in_features, bias)
+        self.down = Dense(in_features, in_features=hidden, bias=bias, init=init)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., F] -> [..., F]."""
@@ -46,14 +48,21 @@ class GatedFeedForward(nn.Module):
     """
 
     def __init__(
-        self, hidden: int, activation: Activation = silu, *, in_features: int, bias: bool = False, dropout: float = 0.0
+        self,
+        hidden: int,
+        activation: Activation = silu,
+        *,
+        in_features: int,
+        bias: bool = False,
+        dropout: float = 0.0,
+        init: Use | Callable[[Tensor], object] | None = None,
     ) -> None:
         super().__init__()
-        self.gate = nn.Linear(in_features, hidden, bias)
-        self.up = nn.Linear(in_features, hidden, bias)
+        self.gate = Dense(hidden, in_features=in_features, bias=bias, init=init)
+        self.up = Dense(hidden, in_features=in_features, bias=bias, init=init)
         self.activation = made_activation(activation)
         self.dropout = nn.Dropout(dropout)
-        self.down = nn.Linear(hidden, in_features, bias)
+        self.down = Dense(in_features, in_features=hidden, bias=bias, init=init)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., F] -> [..., F]."""

@@ -35,6 +35,7 @@ class LearnedPositions(nn.Module):
         if length is None and input_shape is None:
             raise RecipeError("LearnedPositions: give length, the longest series that it will see.")
         steps = length if length is not None else (input_shape or (0,))[0]
+        self.num_embeddings = steps  # optimizers treat it as an embedding by this
         self.weight = nn.Parameter(torch.empty(steps, in_features))
         nn.init.normal_(self.weight, 0.0, std)
 

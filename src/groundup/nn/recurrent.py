@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -10,12 +11,18 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from groundup.core.errors import RecipeError
+from groundup.core.use import Use
+from groundup.nn.dense import Dense
+from groundup.nn.init import start
 from groundup.nn.kinds import SERIES
 from groundup.nn.scan import linear_scan
 
 
 class _Recurrent(nn.Module):
-    """A torch recurrence that gives its states alone: [B, T, in_features] -> [B, T, hidden (x 2 if bidirectional)]."""
+    """A torch recurrence that gives its states alone: [B, T, in_features] -> [B, T, hidden (x 2 if bidirectional)].
+
+    ``init`` fills the matrices of each gate by itself and sets the biases to zero.
+    """
 
     takes: ClassVar = SERIES
     cell: ClassVar[type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]]
@@ -28,6 +35,7 @@ class _Recurrent(nn.Module):
         bidirectional: bool = False,
         *,
         in_features: int,
+        init: Use | Callable[[Tensor], object] | None = None,
     ) -> None:
         super().__init__()
         if dropout and layers == 1:
@@ -39,6 +47,12 @@ class _Recurrent(nn.Module):
         self.recurrence = self.cell(
             in_features, hidden, layers, batch_first=True, dropout=dropout, bidirectional=bidirectional
         )
+        for parameter in self.recurrence.parameters() if init is not None else ():
+            for gate in torch.split(parameter.detach(), hidden):  # each is a matrix of its own
+                if gate.ndim > 1:
+                    start(gate, None, init)
+                else:
+                    gate.zero_()
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, T, in_features] -> [B, T, hidden]; with ``lengths`` [B], 0 behind each series' end.
@@ -80,11 +94,18 @@ class MinGRU(nn.Module):
 
     takes: ClassVar = SERIES
 
-    def __init__(self, hidden: int, *, in_features: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        *,
+        in_features: int,
+        bias: bool = True,
+        init: Use | Callable[[Tensor], object] | None = None,
+    ) -> None:
         super().__init__()
         self.causal = True
-        self.gate = nn.Linear(in_features, hidden, bias)
-        self.candidate = nn.Linear(in_features, hidden, bias)
+        self.gate = Dense(hidden, in_features=in_features, bias=bias, init=init)
+        self.candidate = Dense(hidden, in_features=in_features, bias=bias, init=init)
 
     def forward(self, inputs: Tensor, before: Tensor | None = None) -> Tensor:
         """[B, T, F] -> [B, T, hidden]; ``before`` [B, hidden] is the state that a former call ended with."""
