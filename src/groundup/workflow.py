@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.recipe import DataRecipe, Finetune, Recipe, Training
-    from groundup.core.report import Metric, Proof, Report
+    from groundup.core.report import Check, LayerSignal, Metric, Proof, Report
     from groundup.core.run import Run
     from groundup.core.state import TrainState
     from groundup.core.structure import Layer
@@ -230,6 +230,8 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
     terminal.stage("prove", "nothing is trained")
     model = design(prepared)
     proof = _prove(prepared, model, prepared.recipe.training) + _plan(prepared, model, prepared.recipe.training)[1]
+    if all(check.passed for check in proof.checks):
+        terminal.signals(_signal(prepared, model, prepared.recipe.training)[1])
     terminal.proof(proof)
     return proof.demand()
 
@@ -406,9 +408,16 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
     checks.append(proof.gradients(model, objective, batch))
     if fresh:
-        checks.append(proof.signal(model, objective, next(batch.parts(SIGNAL_SAMPLES)))[0])
+        checks.append(_signal(prepared, model, training)[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
+
+
+def _signal(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Check, tuple[LayerSignal, ...]]:
+    from groundup import proof
+
+    batch = prepared.first("train", min(SIGNAL_SAMPLES, training.batch_size))
+    return proof.signal(model, _objective(training), batch)
 
 
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:

@@ -34,7 +34,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "with": ("groundup.nn", "groundup.models"),
     "init": ("groundup.nn.init",),
     "activation": ("groundup.nn.activations",),
-    "norm": ("groundup.nn",),
+    "norm": ("groundup.nn.norm",),
     "positions": ("groundup.nn.positions",),
     "router": ("groundup.nn.experts",),
     "tokenizer": ("groundup.data.tokenization",),
