@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         plan,
         predict,
         run,
+        show,
         train,
     )
 
@@ -65,6 +66,7 @@ __all__ = [
     "plan",
     "predict",
     "run",
+    "show",
     "train",
 ]
 
@@ -82,6 +84,7 @@ _HOMES = {
         "new",
         "inspect",
         "diff",
+        "show",
     ),
     "groundup.explain": ("explain",),
     "groundup.core.recipe": ("Recipe", "DataRecipe", "Training", "Evaluation", "Finetune"),

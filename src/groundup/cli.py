@@ -27,6 +27,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "evaluate": workflow.evaluate,
     "predict": workflow.predict,
     "check": workflow.check,
+    "show": workflow.show,
     "plan": workflow.plan,
     "labels": workflow.labels,
     "clean": workflow.clean,

@@ -212,6 +212,7 @@ tr:last-child td{border-bottom:0}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .interval,.unit{color:var(--soft);font-size:12.5px}
 .minus{color:var(--bad)}
+.warn{color:var(--ink);background:var(--rule)}
 .mark{display:inline-block;border-radius:99px;padding:1px 10px;font-size:13px;font-weight:600;white-space:nowrap}
 .pass{color:var(--good);background:var(--good-bg)}.fail{color:var(--bad);background:var(--bad-bg)}
 .mend{color:var(--bad);margin-top:2px}
