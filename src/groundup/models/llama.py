@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from groundup.core.errors import CheckpointError, RecipeError
 from groundup.models.config import read_config, write_config
 from groundup.nn.activations import swiglu
-from groundup.nn.attention import Attention, KeyValueCache, causal_mask
+from groundup.nn.attention import Attention
+from groundup.nn.cache import KeyValueCache
 from groundup.nn.init import initialise, normal
 from groundup.nn.losses import linear_cross_entropy
+from groundup.nn.masks import causal_mask
 from groundup.nn.norm import RMSNorm
 from groundup.nn.rope import Rotary
 from groundup.nn.weights import Weight
