@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from groundup.core.errors import CheckpointError, GroundupError, MissingExtraError
 from groundup.models.hugging_face import CONFIG, FAMILIES, read_folder
 from groundup.nn.folders import read_json
-from groundup.nn.losses import MASKED
+from groundup.nn.losses.reading import MASKED
 
 
 class Adapted(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ def read_folder(
     if prefix:
         tensors = ((name.removeprefix(prefix), tensor) for name, tensor in tensors)
     try:
-        fill(model, tensors, family.WEIGHTS, family.UNUSED, dtype)
+        fill(model, tensors, cast(Any, model).WEIGHTS, family.UNUSED, dtype)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     return model
