@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from groundup.core.errors import CheckpointError, nearest
 from groundup.core.use import resolve
+from groundup.models.config import read_config, write_config
 from groundup.nn.folders import read_json, stream_tensors, tensor_names, write_whole
 from groundup.nn.weights import Weight, fill, write_names
 
@@ -20,26 +22,42 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 FAMILIES: Mapping[str, str] = {
+    "deepseek_v3": "DeepseekV3",
+    "gemma2": "Gemma2",
+    "gemma3_text": "Gemma3Text",
+    "gpt2": "GPT2",
+    "gpt_neox": "GPTNeoX",
+    "granite": "Granite",
     "llama": "Llama",
+    "mamba2": "Mamba2",
+    "mistral": "Mistral",
+    "mixtral": "Mixtral",
+    "olmo2": "Olmo2",
+    "phi3": "Phi3",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3Moe",
+    "smollm3": "SmolLM3",
 }
 """A config.json's model_type, which is the name of a file here -> the class in it."""
 
 
 class Family(Protocol):
-    """What a family's class offers beside being a module."""
+    """What a family's class offers beside being a module that is made of its config."""
 
     CONFIG: Any
-    """Its dataclass, with ``from_dict(table, ignore)`` and ``to_dict()``."""
+    """Its dataclass (see ``groundup.models.config``)."""
+    ARCHITECTURE: str
+    """What config.json calls the class that others read it with."""
     WEIGHTS: tuple[Weight, ...]
+    """Published name, our name; a property where it depends on the sizes."""
     UNUSED: tuple[str, ...]
     """Patterns of published tensors that carry nothing."""
     TIED: Mapping[str, str]
     """Published tensor -> the one that it must equal where both are written out; it is then not read."""
+    config: Any
 
-    @classmethod
-    def from_config(cls, config: Any) -> Self:
-        """A model of these sizes."""
-        ...
+    def __init__(self, config: Any) -> None: ...
 
 
 def family_of(table: Mapping[str, Any], where: str | Path = CONFIG) -> Any:
@@ -63,19 +81,21 @@ def read_folder(
     folder = Path(folder)
     table = read_json(folder / CONFIG)
     family = family_of(table, folder / CONFIG)
-    config = family.CONFIG.from_dict(table, ignore)
+    read = getattr(family.CONFIG, "from_dict", None) or functools.partial(read_config, family.CONFIG)
+    config = read(table, ignore)
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
-        model: nn.Module = family.from_config(config)
+        model: Any = family.from_config(config) if hasattr(family, "from_config") else family(config)
     tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
     prefix = getattr(family, "PREFIX", "")
     tensors = _untied(_all_tensors(folder), tied, folder)
     if prefix:
         tensors = ((name.removeprefix(prefix), tensor) for name, tensor in tensors)
     try:
-        fill(model, tensors, cast(Any, model).WEIGHTS, family.UNUSED, dtype)
+        fill(model, tensors, model.WEIGHTS, model.UNUSED, dtype)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
-    return model
+    found: nn.Module = model
+    return found
 
 
 def write_folder(
@@ -87,7 +107,8 @@ def write_folder(
     CheckpointError when the folder exists or cannot be written, or when the model's layers were changed.
     """
     tensors = write_names(model.state_dict(), model.WEIGHTS)
-    config = {**model.config.to_dict(), "dtype": str(next(model.parameters()).dtype).removeprefix("torch.")}
+    write = getattr(model.config, "to_dict", None) or functools.partial(write_config, model.config, model.ARCHITECTURE)
+    config = {**write(), "dtype": str(next(model.parameters()).dtype).removeprefix("torch.")}
     shards = _shards(tensors, shard_bytes)
     names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
     files = {CONFIG: json.dumps(config, indent=1)}

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundup.core.errors import GroundupError
 from groundup.nn.cache import KeyValueCache
 from groundup.nn.losses import linear_cross_entropy
 from groundup.nn.losses.reading import MASKED
@@ -50,6 +51,11 @@ class Context:
         """Cosine and sine for these steps; None for layers without positions."""
         if positions is None:
             return None
+        if self.seen and not positions.same_angles(self.seen, self.seen + self.steps):
+            raise GroundupError(
+                f"beyond {self.seen} tokens this model's positions are scaled anew, and what was read before no longer "
+                "fits. Read all of it again into a new cache."
+            )
         key = id(positions)
         if key not in self._tables:
             self._tables[key] = positions(self.seen, self.steps, self.dtype, self.device)
@@ -64,6 +70,47 @@ class Context:
         steps = torch.arange(self.documents.shape[1], device=self.device).expand_as(self.documents)
         begun = torch.where(new, steps, 0).cummax(dim=1).values
         return (steps - begun)[:, self.seen :]
+
+
+class Block(nn.Module):
+    """One layer of most decoders: x + scale attention(norm(x)), then the same with the feed-forward net.
+
+    ``positions`` None is a layer without rotary positions. Xiong et al. 2020 (norm first).
+    """
+
+    def __init__(
+        self,
+        layer: int,
+        attention: nn.Module,
+        feed_forward: nn.Module,
+        norms: tuple[nn.Module, nn.Module],
+        positions: Rotary | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.attention_norm, self.feed_forward_norm = norms
+        self.attention = attention
+        self.feed_forward = feed_forward
+        self.positions = positions
+        self.scale = scale
+
+    def forward(self, states: Tensor, context: Context) -> Tensor:
+        """[B, T, F] -> [B, T, F]."""
+        attended = attend_in(context, self.attention, self.attention_norm(states), self.positions, self.layer)
+        if self.scale != 1.0:
+            attended = attended * self.scale
+        states = states + attended
+        fed = self.feed_forward(self.feed_forward_norm(states))
+        outputs: Tensor = states + (fed if self.scale == 1.0 else fed * self.scale)
+        return outputs
+
+
+def attend_in(context: Context, attention: nn.Module, inputs: Tensor, positions: Rotary | None, layer: int) -> Tensor:
+    """An attention layer with what the context has for it."""
+    window = getattr(attention, "window", None)
+    outputs: Tensor = attention(inputs, context.rotary(positions), context.mask(window), context.cache, layer)
+    return outputs
 
 
 class Decoder(nn.Module):
@@ -143,7 +190,7 @@ class Decoder(nn.Module):
             states = block(states, context)
         if cache is not None:
             cache.advance(tokens.shape[1])
-        normalised: Tensor = self.norm(states)
+        normalised: Tensor = self.norm(states).to(context.dtype)
         return normalised
 
     def new_cache(self, batch_size: int, length: int) -> KeyValueCache:

@@ -64,7 +64,7 @@ class Place(NamedTuple):
 
 def split_rows(*sizes: int) -> Transform:
     """Theirs holds several of ours one after the other along dimension 0, of these sizes."""
-    return Transform(lambda tensor: torch.split(tensor, sizes), lambda *tensors: torch.cat(tensors))
+    return Transform(lambda tensor: torch.split(tensor, list(sizes)), lambda *tensors: torch.cat(tensors))
 
 
 def read_names(
@@ -91,11 +91,12 @@ def fill(
 ) -> None:
     """Give a model on the meta device its weights, tensor by tensor, in ``dtype`` or as they are stored.
 
-    What needs no change is taken as it is, so that a tensor that lies in a file stays there until it is used. Raises
-    CheckpointError as ``read_names`` does.
+    Buffers, such as running statistics, stay as they are stored. What needs no change is taken as it is, so that a
+    tensor that lies in a file stays there until it is used. Raises CheckpointError as ``read_names`` does.
     """
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    model.load_state_dict(_read(tensors, table, wanted, unused, dtype), assign=True)
+    converted = None if dtype is None else (dtype, {name for name, _ in model.named_parameters()})
+    model.load_state_dict(_read(tensors, table, wanted, unused, converted), assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
 
@@ -105,7 +106,7 @@ def _read(
     table: Sequence[Weight],
     wanted: Mapping[str, torch.Size] | None,
     unused: Sequence[str],
-    dtype: torch.dtype | None,
+    converted: tuple[torch.dtype, set[str]] | None,
 ) -> dict[str, Tensor]:
     names = _Names(table, unused)
     found: dict[str, Tensor] = {}
@@ -120,7 +121,8 @@ def _read(
                 continue
             if ours not in wanted:
                 raise CheckpointError(f"tensor {name!r} has no place in this model: it has no {ours!r}.")
-            kept = dtype if dtype is not None and value.is_floating_point() else value.dtype
+            convert = converted is not None and ours in converted[1] and value.is_floating_point()
+            kept = converted[0] if convert and converted is not None else value.dtype
             if place.number is not None or place.row.part is not None:
                 if ours not in pieces:
                     pieces[ours] = _Pieces(ours, torch.empty(wanted[ours], dtype=kept), place)
@@ -244,8 +246,8 @@ class _Names:
 
 
 def _numbers(name: str, pattern: str) -> tuple[str, ...] | None:
-    """The numbers that stand where the pattern has ``*``, or None where it does not fit."""
-    match = re.fullmatch(re.escape(pattern).replace(r"\*", r"(\d+)"), name)
+    """The numbers that stand where the pattern has ``*``, or None where it does not fit; ``**`` is any text."""
+    match = re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", r"(\d+)"), name)
     return match.groups() if match else None
 
 
