@@ -75,7 +75,8 @@ class Context:
 class Block(nn.Module):
     """One layer of most decoders: x + scale attention(norm(x)), then the same with the feed-forward net.
 
-    ``positions`` None is a layer without rotary positions. Xiong et al. 2020 (norm first).
+    ``positions`` None is a layer without rotary positions; ``dropout`` acts on what each half adds. The norm stands
+    first: Xiong et al. 2020.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Block(nn.Module):
         norms: tuple[nn.Module, nn.Module],
         positions: Rotary | None = None,
         scale: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.layer = layer
@@ -94,14 +96,14 @@ class Block(nn.Module):
         self.feed_forward = feed_forward
         self.positions = positions
         self.scale = scale
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, context: Context) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
         attended = attend_in(context, self.attention, self.attention_norm(states), self.positions, self.layer)
-        if self.scale != 1.0:
-            attended = attended * self.scale
-        states = states + attended
-        fed = self.feed_forward(self.feed_forward_norm(states))
+        attended = self.dropout(attended)
+        states = states + (attended if self.scale == 1.0 else attended * self.scale)
+        fed = self.dropout(self.feed_forward(self.feed_forward_norm(states)))
         outputs: Tensor = states + (fed if self.scale == 1.0 else fed * self.scale)
         return outputs
 
@@ -117,8 +119,8 @@ class Decoder(nn.Module):
     """A language model of a family's parts: tokens [B, T] -> logits [B, T, V], or with targets their cross entropy.
 
     Each block is called as ``block(states, context)``. ``places`` embeds learned positions. ``scale_in`` multiplies
-    the embedding, ``scale_out`` the logits; ``cap`` bends logits to within +-cap (Gemma 2). Without a ``head`` the
-    embedding's weight is the head's.
+    the embedding, ``scale_out`` the logits; ``cap`` bends logits to within +-cap (Gemma 2). ``dropout`` acts on the
+    embedding. Without a ``head`` the embedding's weight is the head's.
     """
 
     def __init__(
@@ -132,10 +134,12 @@ class Decoder(nn.Module):
         scale_in: float = 1.0,
         scale_out: float = 1.0,
         cap: float | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.places = places
+        self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.head = head
@@ -186,6 +190,7 @@ class Decoder(nn.Module):
             states = states * torch.tensor(self.scale_in, dtype=states.dtype, device=device)
         if self.places is not None:
             states = states + self.places(context.places()).to(states.dtype)
+        states = self.dropout(states)
         for block in self.blocks:
             states = block(states, context)
         if cache is not None:
