@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from groundup.core.state import TrainState
     from groundup.core.use import Use
     from groundup.explain import explain
-    from groundup.workflow import check, evaluate, finetune, plan, predict, run, train
+    from groundup.workflow import check, evaluate, finetune, plan, predict, run, show, train
 
 __version__ = "0.1.0"
 
@@ -47,11 +47,12 @@ __all__ = [
     "plan",
     "predict",
     "run",
+    "show",
     "train",
 ]
 
 _HOMES = {
-    "groundup.workflow": ("run", "train", "finetune", "evaluate", "predict", "check", "plan"),
+    "groundup.workflow": ("run", "train", "finetune", "evaluate", "predict", "check", "show", "plan"),
     "groundup.explain": ("explain",),
     "groundup.core.recipe": ("Recipe", "DataRecipe", "Training", "Evaluation", "Finetune"),
     "groundup.core.use": ("Use",),

@@ -27,6 +27,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "evaluate": workflow.evaluate,
     "predict": workflow.predict,
     "check": workflow.check,
+    "show": workflow.show,
     "plan": workflow.plan,
     "explain": explain,
     "list": list_parts,

@@ -31,11 +31,15 @@ if TYPE_CHECKING:
     from groundup.core.report import Metric, Proof, Report
     from groundup.core.run import Run
     from groundup.core.state import TrainState
+    from groundup.core.structure import Layer
     from groundup.core.use import Use
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
 Objective = Callable[["nn.Module", "Batch"], "Loss"]
+
+SIGNAL_SAMPLES = 64
+"""Samples that the scale of a signal through the layers is measured on."""
 
 MOST_CHECKED = 20_000
 """Samples whose targets are looked at before a run."""
@@ -213,13 +217,51 @@ def predict(run: str | Path, *inputs: Any) -> list[dict[str, Any]]:
 
 
 def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
-    """Prepare the data, build the model, and prove both before anything is spent on training."""
+    """Prepare the data, build the model, and prove both before anything is spent on training.
+
+    In place of a recipe a layer may be named, by an import path or a name of ours: then what every layer promises is
+    proved of it. ``input_shape=[6,8]`` says what sample it takes, and other words are its arguments.
+    """
+    if isinstance(recipe, (str, Path)) and not Path(recipe).is_file():
+        name = str(recipe)
+        if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
+            return _check_layer(name, overrides)
     prepared = prepare(recipe, *overrides)
     terminal.stage("prove", "nothing is trained")
     model = design(prepared)
     proof = _prove(prepared, model, prepared.recipe.training) + _plan(prepared, model, prepared.recipe.training)[1]
     terminal.proof(proof)
     return proof.demand()
+
+
+def _check_layer(target: str, arguments: tuple[str, ...]) -> Proof:
+    from groundup import proof
+    from groundup.core.recipe import read_call
+    from groundup.core.use import check as checked
+
+    use = read_call(target, arguments)
+    shape = use.arguments.get("input_shape")
+    rest = {name: value for name, value in use.arguments.items() if name != "input_shape"}
+    layer = checked(type(use)(target, **rest), "layers", "layer")
+    terminal.say(f"  what every layer promises, asked of {target}")
+    found = proof.contract(layer, shape)
+    terminal.proof(found)
+    return found.demand()
+
+
+def show(recipe: str | Path | Recipe, *overrides: str) -> Layer:
+    """The model's structure as a tree, with shapes, parameters, operations and memory of each layer for one sample."""
+    prepared = prepare(recipe, *overrides)
+    terminal.stage("structure", "nothing is trained")
+    outlined = _outline(prepared, design(prepared), prepared.recipe.training)
+    terminal.structure(outlined)
+    return outlined
+
+
+def _outline(prepared: Prepared, model: nn.Module, training: Training) -> Layer:
+    from groundup.planning import outline
+
+    return outline(model, prepared.first("train", 2), _objective(training))
 
 
 def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
@@ -363,6 +405,8 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
     checks.append(proof.gradients(model, objective, batch))
+    if fresh:
+        checks.append(proof.signal(model, objective, next(batch.parts(SIGNAL_SAMPLES)))[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
 
@@ -454,6 +498,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     run = Run.create(recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
+        run.write_json("structure.json", _outline(prepared, model, recipe.training).to_dict())
         trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
         terminal.stage("train", str(run.folder))
         _learn(trained, _begin(trained))

@@ -140,7 +140,7 @@ def line_chart(
     for y, name, colour in _apart(ends, 15, top, height - bottom):
         place = f'x="{width - right + 10:.0f}" y="{y + 4:.1f}"'
         parts.append(f'<text class="name" {place} style="fill:{colour}">{escape(name)}</text>')
-    return _svg(title, _told_lines(shown, x_label), parts, width, height)
+    return svg(title, _told_lines(shown, x_label), parts, width, height)
 
 
 def bar_chart(bars: Sequence[Bar], title: str, unit: str = "", better: str = "", width: int = 640) -> str:
@@ -171,7 +171,7 @@ def bar_chart(bars: Sequence[Bar], title: str, unit: str = "", better: str = "",
             parts.append(f'<path class="whisker" d="{whisker}M{axis.place(bar.high):.1f} {y + 9}v8"/>')
         parts.append(f'<text class="value" x="{edge + 8:.1f}" y="{y + 18}">{format_number(bar.value)}</text>')
     parts.append(f'<path class="axis" d="M{zero:.1f} {top - 4}V{height - 8}"/>')
-    return _svg(title, "; ".join(f"{bar.name}: {_told(bar)}" for bar in bars) or "no values", parts, width, height)
+    return svg(title, "; ".join(f"{bar.name}: {_told(bar)}" for bar in bars) or "no values", parts, width, height)
 
 
 def confusion_chart(matrix: Array, labels: Sequence[str], title: str) -> str:
@@ -207,7 +207,7 @@ def confusion_chart(matrix: Array, labels: Sequence[str], title: str) -> str:
             )
     right = int(np.trace(matrix))
     told = f"{right:,} of {int(matrix.sum()):,} on the diagonal, where truth and prediction agree"
-    return _svg(title, told, parts, width, height)
+    return svg(title, told, parts, width, height)
 
 
 def reliability_chart(decoded: Array, targets: Array, title: str, num_bins: int = 10) -> str:
@@ -238,7 +238,7 @@ def reliability_chart(decoded: Array, targets: Array, title: str, num_bins: int 
     parts.append(f'<text class="value" {where} y="{top + 12}">{error:.1%}</text>')
     for line, words in enumerate(("expected", "calibration", "error")):
         parts.append(f'<text class="label" {where} y="{top + 28 + 15 * line}">{words}</text>')
-    return _svg(title, f"expected calibration error {error:.1%} over {len(targets):,} samples", parts, width, height)
+    return svg(title, f"expected calibration error {error:.1%} over {len(targets):,} samples", parts, width, height)
 
 
 def format_number(value: float) -> str:
@@ -253,7 +253,8 @@ def format_number(value: float) -> str:
     return f"{value:.4g}" if size >= 1e-3 or value == 0 else f"{value:.2e}"
 
 
-def _svg(title: str, told: str, parts: Sequence[str], width: int, height: int) -> str:
+def svg(title: str, told: str, parts: Sequence[str], width: int, height: int) -> str:
+    """A chart of these parts, with its title and what it shows in words."""
     name = "f" + hashlib.sha256("".join([title, *parts]).encode()).hexdigest()[:10]
     least = 600 if width >= 800 else min(width, 340)  # on a narrow screen it scrolls rather than shrinks further
     return (

@@ -97,8 +97,9 @@ def checks_table(checks: Sequence[Check]) -> str:
     """Each check of the proof, whether it held, what it saw, and how to mend it if it did not."""
     rows = []
     for check in checks:
-        mend = f'<div class="mend">{escape(check.mend)}</div>' if check.mend and not check.passed else ""
-        rows.append([_mark(check.passed), f"<b>{escape(check.name)}</b>", escape(check.saw) + mend])
+        shown = check.mend and (check.warned or not check.passed)
+        mend = f'<div class="mend">{escape(check.mend)}</div>' if shown else ""
+        rows.append([_mark(check.passed, check.warned), f"<b>{escape(check.name)}</b>", escape(check.saw) + mend])
     return _table(["", "check", "what it saw"], rows)
 
 
@@ -208,7 +209,9 @@ def _n(metrics: Mapping[str, Metric]) -> str:
     return " / ".join(f"{n:,}" for n in dict.fromkeys(metric.n for metric in metrics.values()))
 
 
-def _mark(passed: bool) -> str:
+def _mark(passed: bool, warned: bool = False) -> str:
+    if passed and warned:
+        return '<span class="mark warn">! look</span>'
     return '<span class="mark pass">✓ held</span>' if passed else '<span class="mark fail">✗ failed</span>'
 
 
@@ -286,6 +289,7 @@ tr:last-child td{border-bottom:0}
 .minus{color:var(--bad)}
 .mark{display:inline-block;border-radius:99px;padding:1px 10px;font-size:13px;font-weight:600;white-space:nowrap}
 .pass{color:var(--good);background:var(--good-bg)}.fail{color:var(--bad);background:var(--bad-bg)}
+.warn{color:var(--ink);background:var(--rule)}
 .mend{color:var(--bad);margin-top:2px}
 details{margin-top:4px}summary{cursor:pointer;color:var(--accent);font-size:13px}
 details ul{margin:6px 0 0;padding-left:18px;color:var(--soft);font-size:13px;max-height:320px;overflow:auto}

@@ -11,6 +11,7 @@ from groundup.core.dataset import Entry
 from groundup.core.plan import Plan, format_bytes, format_seconds
 from groundup.core.report import Check, Report
 from groundup.core.run import Run
+from groundup.core.structure import Layer
 from groundup.evaluation.figures import Bar, Line, bar_chart, line_chart
 from groundup.evaluation.page import (
     Section,
@@ -28,6 +29,7 @@ from groundup.evaluation.page import (
     side_by_side,
     table,
 )
+from groundup.evaluation.structure import structure_chart
 
 HALF = 430
 """Pixels of a chart that has another beside it."""
@@ -44,6 +46,7 @@ def run_page(run: Run) -> str:
         ("Fine-tuning", _finetuned),
         ("Written", _written),
         ("Proof", _proof),
+        ("Structure", _structure),
         ("Data", _data),
         ("Time and memory", _spent),
         ("Recipe", lambda r: recipe_block((r.folder / "recipe.toml").read_text(encoding="utf-8"))),
@@ -141,6 +144,13 @@ def _proof(run: Run) -> str | None:
         return checks
     lead = paragraph("One sample as the model sees it; what it is not trained to predict stands out.")
     return checks + lead + masked_block(run.read_json("sample.json"))
+
+
+def _structure(run: Run) -> str | None:
+    if not (run.folder / "structure.json").is_file():
+        return None
+    lead = "Shapes, operations and memory are one sample's; memory is what its way forward keeps for the way back."
+    return paragraph(lead) + figure(structure_chart(Layer.from_dict(run.read_json("structure.json"))))
 
 
 def _data(run: Run) -> str | None:

@@ -63,7 +63,7 @@ from groundup.nn.pooling import (
 from groundup.nn.positions import LearnedPositions, SinusoidalPositions
 from groundup.nn.recurrent import GRU, LSTM, RNN, LastStep, MinGRU
 from groundup.nn.regularisation import DropPath
-from groundup.nn.sequential import Residual, Sequential
+from groundup.nn.sequential import ChannelsLast, Parallel, Repeat, Reshape, Residual, Sequential
 
 __all__ = [
     "ELU",
@@ -79,6 +79,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "ChannelsLast",
     "ClassHead",
     "ClassToken",
     "Conv1d",
@@ -115,10 +116,13 @@ __all__ = [
     "MinGRU",
     "Mish",
     "MixtureOfExperts",
+    "Parallel",
     "Patches",
     "RMSNorm",
     "ReLU",
     "ReLUSquared",
+    "Repeat",
+    "Reshape",
     "Residual",
     "ResidualBlock",
     "SeparableConv1d",

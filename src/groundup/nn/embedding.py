@@ -62,5 +62,5 @@ class ClassToken(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, T, F] -> [B, T + 1, F]."""
-        first = self.weight.to(inputs.dtype).expand(len(inputs), 1, -1)
+        first = self.weight.to(inputs.dtype).expand(inputs.shape[0], 1, -1)
         return torch.cat((first, inputs), dim=1)

@@ -192,7 +192,7 @@ def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     ``ends`` [E] int32 rise to N; an expert may have no row. Follows autocast.
     """
     device = rows.device.type
-    if torch.is_autocast_enabled(device):
+    if device != "meta" and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         rows, weights = rows.to(dtype), weights.to(dtype)
     product: Tensor = _product(rows, weights, ends)

@@ -94,6 +94,11 @@ class AveragePool3d(nn.AvgPool3d):
     def __init__(self, kernel: int = 2, stride: int | None = None) -> None:
         super().__init__(kernel, stride)
 
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, D, H, W] -> the last three sizes divided by the stride."""
+        exact = torch.promote_types(input.dtype, torch.float32)  # torch has no bf16 kernel for it on a CPU
+        return super().forward(input.to(exact)).to(input.dtype)
+
 
 class GlobalAveragePool1d(nn.Module):
     """The mean over the steps of a series: [B, T, F] -> [B, F]; over the first ``lengths`` of them where given."""

@@ -25,7 +25,7 @@ class DropPath(nn.Module):
         """[B, ...] -> [B, ...]."""
         if not self.training or self.p == 0:
             return inputs
-        kept = torch.rand(len(inputs), *[1] * (inputs.ndim - 1), device=inputs.device) >= self.p
+        kept = torch.rand(inputs.shape[0], *[1] * (inputs.ndim - 1), device=inputs.device) >= self.p
         return inputs * kept.to(inputs.dtype) / (1 - self.p)
 
     def extra_repr(self) -> str:

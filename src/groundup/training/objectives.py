@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from groundup.core.batch import Batch, Loss
@@ -24,28 +26,63 @@ class NoTargetsError(ProofError):
     """A batch, or a part of one, in which there is nothing to learn."""
 
 
-def supervised(model: nn.Module, batch: Batch, loss: LossFunction | None = None) -> Loss:
+def supervised(model: nn.Module, batch: Batch, loss: LossFunction | None = None, balance: float = 0.0) -> Loss:
     """``loss(model(**inputs), **targets)``, a mean over the targets; without ``loss``, the cross entropy.
 
-    Class targets of -100 do not count. Raises NoTargetsError when none counts, RecipeError when the loss
-    is not one number.
+    Class targets of -100 do not count. In training ``balance`` times the mean balance loss of its mixtures of experts
+    is added. Raises NoTargetsError when none counts, RecipeError when the loss is not one number, or when there is
+    nothing to balance.
     """
     count = count_targets(batch)
     loss = loss or _cross_entropy()
-    output = model(**batch.inputs)
+    with _balances(model, balance) as balances:
+        output = model(**batch.inputs)
     if len(batch.targets) == 1:  # by place, since torch's own losses name it otherwise
-        return Loss(_scalar(loss(output, *batch.targets.values()), loss), count)
-    return Loss(_scalar(loss(output, **batch.targets), loss), count)
+        total = _scalar(loss(output, *batch.targets.values()), loss)
+    else:
+        total = _scalar(loss(output, **batch.targets), loss)
+    return _with_balance(total, count, balances, balance)
 
 
-def language_modelling(model: nn.Module, batch: Batch) -> Loss:
+def language_modelling(model: nn.Module, batch: Batch, balance: float = 0.0) -> Loss:
     """The mean cross entropy of each next token, which the model computes itself: ``model(**inputs, **targets)``.
 
-    ``count`` is the number of tokens that are predicted: targets other than -100.
-    Raises NoTargetsError when there are none.
+    ``count`` is the number of tokens that are predicted: targets other than -100. In training ``balance`` times the
+    mean balance loss of its mixtures of experts is added. Raises NoTargetsError when there are no targets, RecipeError
+    when there is nothing to balance.
     """
     count = count_targets(batch)
-    return Loss(_scalar(model(**batch.inputs, **batch.targets), model), count)
+    with _balances(model, balance) as balances:
+        total = _scalar(model(**batch.inputs, **batch.targets), model)
+    return _with_balance(total, count, balances, balance)
+
+
+@contextmanager
+def _balances(model: nn.Module, weight: float) -> Iterator[list[Tensor]]:
+    """Gathers ``module.balance(inputs)`` of every module that has such a method, while the model is carried out.
+
+    Nothing is left in the modules: what they route is a function of their inputs alone.
+    """
+    found: list[Tensor] = []
+    if not weight or not model.training:
+        yield found
+        return
+    mixtures = [module for module in model.modules() if callable(getattr(module, "balance", None))]
+    if not mixtures:
+        raise RecipeError(f"objective.balance: read {weight}, and the model has no mixture of experts; leave it out.")
+    handles = [m.register_forward_hook(lambda m, inputs, _: found.append(m.balance(inputs[0]))) for m in mixtures]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _with_balance(total: Tensor, count: int, balances: list[Tensor], weight: float) -> Loss:
+    if not balances:
+        return Loss(total, count)
+    balance = torch.stack(balances).mean()
+    return Loss(total + weight * balance, count, {"balance": balance.detach()})
 
 
 def count_targets(batch: Batch) -> int:

@@ -20,7 +20,7 @@ from groundup.data.prepare.columns import numbers, present_numbers
 from groundup.data.prepare.scaling import moments
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.rows import choose_inputs, input_numbers, required_columns
-from groundup.data.samples.targets import absent, refuse_changed
+from groundup.data.samples.targets import absent, middle, refuse_changed
 
 Values = npt.NDArray[np.float64]
 Step = Callable[..., Values]
@@ -279,8 +279,8 @@ class Windows:
         return dataset
 
     def decode(self, output: Tensor) -> npt.NDArray[Any]:
-        """Outputs [N, H] as values float64 [N, H] in the target's own units."""
-        values = output.detach().to("cpu", torch.float64)
+        """Outputs [N, H] as values float64 [N, H] in the target's own units; of [N, H, K] the middle one of K."""
+        values = middle(output.detach().to("cpu", torch.float64), self.horizon)
         if values.numel() != len(values) * self.horizon:
             raise DataError(f"the model's output has shape {tuple(output.shape)}, expected [N, {self.horizon}].")
         scale = self.need()["target"]
