@@ -10,7 +10,10 @@ from typing import Any
 from groundup.core.use import resolve
 
 HOMES = {
+    "Bert": "bert",
     "DeepseekV3": "deepseek_v3",
+    "DistilBert": "distilbert",
+    "Electra": "electra",
     "GPT2": "gpt2",
     "GPTNeoX": "gpt_neox",
     "Gemma2": "gemma2",
@@ -22,11 +25,13 @@ HOMES = {
     "Mamba2": "mamba2",
     "Mistral": "mistral",
     "Mixtral": "mixtral",
+    "ModernBert": "modernbert",
     "Olmo2": "olmo2",
     "Phi3": "phi3",
     "Qwen2": "qwen2",
     "Qwen3": "qwen3",
     "Qwen3Moe": "qwen3_moe",
+    "Roberta": "roberta",
     "SmolLM3": "smollm3",
 }
 """Class -> the file here that it stands in."""

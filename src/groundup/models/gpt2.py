@@ -63,22 +63,28 @@ def _both(theirs: str, ours: str) -> tuple[Weight, Weight]:
 
 
 FUSED = Transform(_taken_apart, _together)
-NORMS = {"h.*.ln_1": "blocks.*.attention_norm", "h.*.ln_2": "blocks.*.feed_forward_norm", "ln_f": "norm"}
+NORMS = {
+    "transformer.h.*.ln_1": "blocks.*.attention_norm",
+    "transformer.h.*.ln_2": "blocks.*.feed_forward_norm",
+    "transformer.ln_f": "norm",
+}
 
 WEIGHTS = (
-    Weight("wte.weight", "embedding.weight"),
-    Weight("wpe.weight", "places.weight"),
+    Weight("transformer.wte.weight", "embedding.weight"),
+    Weight("transformer.wpe.weight", "places.weight"),
     Weight("lm_head.weight", "head.weight"),
     *(Weight(f"{t}.{part}", f"{o}.{part}") for t, o in NORMS.items() for part in ("weight", "bias")),
     *(
         Weight(
-            f"h.*.attn.c_attn.{part}", tuple(f"blocks.*.attention.{n}.{part}" for n in ("query", "key", "value")), FUSED
+            f"transformer.h.*.attn.c_attn.{part}",
+            tuple(f"blocks.*.attention.{n}.{part}" for n in ("query", "key", "value")),
+            FUSED,
         )
         for part in ("weight", "bias")
     ),
-    *_both("h.*.attn.c_proj", "blocks.*.attention.output"),
-    *_both("h.*.mlp.c_fc", "blocks.*.feed_forward.up"),
-    *_both("h.*.mlp.c_proj", "blocks.*.feed_forward.down"),
+    *_both("transformer.h.*.attn.c_proj", "blocks.*.attention.output"),
+    *_both("transformer.h.*.mlp.c_fc", "blocks.*.feed_forward.up"),
+    *_both("transformer.h.*.mlp.c_proj", "blocks.*.feed_forward.down"),
 )
 """Published name, our name."""
 
@@ -89,8 +95,8 @@ class GPT2(Decoder):
     CONFIG = GPT2Config
     ARCHITECTURE = "GPT2LMHeadModel"
     WEIGHTS = WEIGHTS
-    UNUSED = ("h.*.attn.bias", "h.*.attn.masked_bias")
-    TIED: ClassVar[Mapping[str, str]] = {"lm_head.weight": "wte.weight"}
+    UNUSED = ("transformer.h.*.attn.bias", "transformer.h.*.attn.masked_bias")
+    TIED: ClassVar[Mapping[str, str]] = {"lm_head.weight": "transformer.wte.weight"}
     PREFIX = "transformer."
 
     def __init__(self, config: GPT2Config) -> None:

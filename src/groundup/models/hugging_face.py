@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Mapping
@@ -15,14 +16,17 @@ from groundup.core.errors import CheckpointError, nearest
 from groundup.core.use import resolve
 from groundup.models.config import read_config, write_config
 from groundup.nn.folders import read_json, stream_tensors, tensor_names, write_whole
-from groundup.nn.weights import Weight, fill, write_names
+from groundup.nn.weights import Weight, fill, fits, write_names
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 FAMILIES: Mapping[str, str] = {
+    "bert": "Bert",
     "deepseek_v3": "DeepseekV3",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
     "gemma2": "Gemma2",
     "gemma3_text": "Gemma3Text",
     "gpt2": "GPT2",
@@ -32,11 +36,13 @@ FAMILIES: Mapping[str, str] = {
     "mamba2": "Mamba2",
     "mistral": "Mistral",
     "mixtral": "Mixtral",
+    "modernbert": "ModernBert",
     "olmo2": "Olmo2",
     "phi3": "Phi3",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
     "qwen3_moe": "Qwen3Moe",
+    "roberta": "Roberta",
     "smollm3": "SmolLM3",
 }
 """A config.json's model_type, which is the name of a file here -> the class in it."""
@@ -69,9 +75,17 @@ def family_of(table: Mapping[str, Any], where: str | Path = CONFIG) -> Any:
 
 
 def read_folder(
-    folder: str | Path, *, dtype: torch.dtype | None = torch.float32, ignore: tuple[str, ...] = ()
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = torch.float32,
+    ignore: tuple[str, ...] = (),
+    head: str | None = None,
+    num_labels: int | None = None,
 ) -> nn.Module:
     """The model in a published folder, its weights in ``dtype``, or with None as they are stored.
+
+    ``head`` and ``num_labels`` give an encoder another head than the published one; what the file has no weights for
+    starts anew.
 
     Weights that need no conversion lie in the file until they are written to: that takes no time and no memory of
     its own, but the file must stay as it is for as long as the model is used. Others are converted one by one.
@@ -83,17 +97,26 @@ def read_folder(
     family = family_of(table, folder / CONFIG)
     read = getattr(family.CONFIG, "from_dict", None) or functools.partial(read_config, family.CONFIG)
     config = read(table, ignore)
+    anew: dict[str, Any] = {} if head is None else {"head": head}
+    anew |= {} if num_labels is None else {"num_labels": num_labels}
+    body, config = config, dataclasses.replace(config, **anew) if anew else config
+    if config != body:  # the new head is made behind, and what the file has of the old one is passed over
+        config, wanted = dataclasses.replace(config, head="states"), config
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
         model: Any = family.from_config(config) if hasattr(family, "from_config") else family(config)
     tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
-    prefix = getattr(family, "PREFIX", "")
-    tensors = _untied(_all_tensors(folder), tied, folder)
-    if prefix:
-        tensors = ((name.removeprefix(prefix), tensor) for name, tensor in tensors)
+    if getattr(config, "head", "words") != "words":
+        tied = {}
+    tensors = _prefixed(_all_tensors(folder), getattr(family, "PREFIX", ""), model)
+    tensors = _untied(tensors, tied, folder)
     try:
         fill(model, tensors, model.WEIGHTS, model.UNUSED, dtype)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
+    if config != body:
+        model.config = wanted
+        model.head = family.new_head(wanted)
+        model.head.to(next(model.parameters()).dtype)
     found: nn.Module = model
     return found
 
@@ -107,6 +130,8 @@ def write_folder(
     CheckpointError when the folder exists or cannot be written, or when the model's layers were changed.
     """
     tensors = write_names(model.state_dict(), model.WEIGHTS)
+    if getattr(model.config, "head", None) == "states":  # published without the prefix that tells body from head
+        tensors = {name.removeprefix(model.PREFIX): tensor for name, tensor in tensors.items()}
     write = getattr(model.config, "to_dict", None) or functools.partial(write_config, model.config, model.ARCHITECTURE)
     config = {**write(), "dtype": str(next(model.parameters()).dtype).removeprefix("torch.")}
     shards = _shards(tensors, shard_bytes)
@@ -130,6 +155,14 @@ def _all_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
         _refuse_other_formats(folder)
     for file in files:
         yield from stream_tensors(folder / file)
+
+
+def _prefixed(tensors: Iterator[tuple[str, Tensor]], prefix: str, model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Names of a body that was published alone, as they are where it has a head."""
+    patterns = [*(row.theirs for row in model.WEIGHTS), *model.UNUSED]
+    for name, tensor in tensors:
+        known = not prefix or name.startswith(prefix) or any(fits(name, pattern) for pattern in patterns)
+        yield name if known else prefix + name, tensor
 
 
 def _indexed(folder: Path) -> list[str]:

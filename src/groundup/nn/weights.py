@@ -245,6 +245,11 @@ class _Names:
                     yield _put(row.theirs, numbers)
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether a published name is one of a pattern's."""
+    return _numbers(name, pattern) is not None
+
+
 def _numbers(name: str, pattern: str) -> tuple[str, ...] | None:
     """The numbers that stand where the pattern has ``*``, or None where it does not fit; ``**`` is any text."""
     match = re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", r"(\d+)"), name)
