@@ -31,7 +31,7 @@ def _renamed(state: dict[str, torch.Tensor], change) -> dict[str, torch.Tensor]:
     [
         (lambda name: name, "same name"),
         (lambda name: f"module.{name}", "same name without 'module.'"),
-        (lambda name: f"net.layer{name}", "by order among equal shapes"),
+        (lambda name: f"net.layer{name}", "the whole sequence of layers agrees"),
     ],
     ids=["same", "prefix", "other"],
 )
@@ -48,6 +48,35 @@ def test_every_tensor_finds_its_place(change, how) -> None:
     found, wanted = carry_over(mapping, theirs, model).eval(), source.eval()
     assert torch.equal(found[:4](inputs), wanted[:4](inputs))
     assert torch.equal(found[4].weight, wanted[4].weight)
+
+
+def test_names_in_order_of_the_alphabet_are_not_taken_for_the_order_of_layers() -> None:
+    """As in a safetensors file: layers.10 stands before layers.2, and a first layer's name may sort last."""
+
+    def net(first: str, second: str) -> nn.Module:
+        model = nn.Module()
+        model.layers = nn.ModuleList()
+        for _ in range(12):
+            layer = nn.Module()
+            setattr(layer, first, nn.Linear(4, 4))
+            setattr(layer, second, nn.Linear(4, 4, bias=False))
+            model.layers.append(layer)
+        return model
+
+    numbered = net("a", "b").state_dict()
+    mapping = propose({f"net.{n}": numbered[n] for n in sorted(numbered)}, net("x", "y"))
+    assert {row.how for row in mapping.rows} == {"the whole sequence of layers agrees"}
+    assert all(r.theirs == f"net.{r.ours.replace('x', 'a').replace('y', 'b')}" for r in mapping.rows)
+    turned = net("squeeze", "expand").state_dict()
+    mapping = propose({f"net.{n}": turned[n] for n in sorted(turned)}, net("x", "y"))
+    assert mapping.complete
+    assert len(mapping.guesses) == len(mapping.rows) == 36
+    with pytest.raises(CheckpointError, match="36 of 36 tensors fit several places by their shape"):
+        mapping.demand("convert")
+    confirmed = propose(
+        {f"net.{n}": turned[n] for n in sorted(turned)}, net("x", "y"), {r.theirs: r.ours for r in mapping.rows}
+    )
+    assert confirmed.demand("convert").guesses == ()
 
 
 def test_what_is_open_is_listed_and_nothing_is_written() -> None:

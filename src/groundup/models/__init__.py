@@ -11,7 +11,10 @@ from groundup.core.use import resolve
 
 HOMES = {
     "Bert": "bert",
+    "CifarResNet": "resnet",
+    "ConvNext": "convnext",
     "DeepseekV3": "deepseek_v3",
+    "Dinov2": "dinov2",
     "DistilBert": "distilbert",
     "Electra": "electra",
     "GPT2": "gpt2",
@@ -25,14 +28,19 @@ HOMES = {
     "Mamba2": "mamba2",
     "Mistral": "mistral",
     "Mixtral": "mixtral",
+    "MobileNetV1": "mobilenet_v1",
+    "MobileNetV2": "mobilenet_v2",
     "ModernBert": "modernbert",
     "Olmo2": "olmo2",
     "Phi3": "phi3",
     "Qwen2": "qwen2",
     "Qwen3": "qwen3",
     "Qwen3Moe": "qwen3_moe",
+    "ResNet": "resnet",
     "Roberta": "roberta",
     "SmolLM3": "smollm3",
+    "SqueezeNet": "squeezenet",
+    "ViT": "vit",
 }
 """Class -> the file here that it stands in."""
 

@@ -8,8 +8,16 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import nn
 
-from groundup.core.errors import CheckpointError
-from groundup.models.config import read_config, write_config
+from groundup.models.config import (
+    architecture_of,
+    both,
+    other_heads,
+    prefixed,
+    read_config,
+    with_head,
+    without_head,
+    write_config,
+)
 from groundup.nn.activations import gelu, tanh
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import Encoder, PostNormBlock, SentenceHead, TextEmbedding, WordHead
@@ -71,28 +79,6 @@ class BertConfig:
         return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
 
 
-def with_head(table: Mapping[str, Any], architectures: Mapping[str, str]) -> dict[str, Any]:
-    """A config.json's table with its head and number of labels as fields. Raises CheckpointError for another head."""
-    named = [name for name in table.get("architectures") or [next(iter(architectures))] if name]
-    if named[0] not in architectures:
-        raise CheckpointError(f"config.json: architectures is {named}; expected one of {', '.join(architectures)}.")
-    head = architectures[named[0]]
-    labels = len(table["id2label"]) if table.get("id2label") and head in ("classes", "tokens") else 2
-    return {**table, "head": head, "num_labels": labels}
-
-
-def without_head(table: dict[str, Any]) -> dict[str, Any]:
-    """The same table as it is published, where architectures and labels say what the head is."""
-    labels = {str(i): f"LABEL_{i}" for i in range(table.pop("num_labels"))}
-    head = table.pop("head")
-    return {**table, "id2label": labels} if head in ("classes", "tokens") else table
-
-
-def architecture_of(head: str, architectures: Mapping[str, str]) -> str:
-    """What the published name of the class with this head is."""
-    return next(name for name, kind in architectures.items() if kind == head)
-
-
 BODY = (
     Weight("embeddings.word_embeddings.weight", "embedding.words.weight"),
     Weight("embeddings.position_embeddings.weight", "embedding.places.weight"),
@@ -114,20 +100,6 @@ BODY = (
     ),
 )
 """Published name without the family's prefix, our name; BERT's kin share it."""
-
-
-def both(**names: str) -> tuple[Weight, ...]:
-    """Weight and bias of layers by our name; ``__`` in a keyword stands for a dot."""
-    return tuple(
-        Weight(f"{theirs}.{part}", f"{ours.replace('__', '.')}.{part}")
-        for ours, theirs in names.items()
-        for part in ("weight", "bias")
-    )
-
-
-def prefixed(prefix: str, rows: tuple[Weight, ...]) -> tuple[Weight, ...]:
-    """The same rows with a prefix before the published names."""
-    return tuple(row._replace(theirs=prefix + row.theirs) for row in rows)
 
 
 HEADS: Mapping[str, tuple[Weight, ...]] = {
@@ -195,11 +167,6 @@ class Bert(Encoder):
         fixed = ("bert.embeddings.position_ids", "cls.seq_relationship.**", *(() if pooled else POOLER))
         dead = () if self.config.tie_word_embeddings else ("cls.predictions.bias", "cls.predictions.decoder.bias")
         return (*fixed, *dead, *other_heads(self.config.head, HEADS))
-
-
-def other_heads(head: str, heads: Mapping[str, tuple[Weight, ...]]) -> tuple[str, ...]:
-    """What a file may hold of its head where the states are all that is wanted of it."""
-    return tuple(row.theirs for rows in heads.values() for row in rows) if head == "states" else ()
 
 
 def norm_of(config: Any) -> LayerNorm:

@@ -242,3 +242,44 @@ def experts(
         Weight(f"{prefix}.*.{up}.weight", f"{ours}.gate_up", part=(1, 2)),
         Weight(f"{prefix}.*.{down}.weight", f"{ours}.down"),
     )
+
+
+def with_head(table: Mapping[str, Any], architectures: Mapping[str, str]) -> dict[str, Any]:
+    """A config.json's table with its head and number of labels as fields. Raises CheckpointError for another head."""
+    named = [name for name in table.get("architectures") or [next(iter(architectures))] if name]
+    if named[0] not in architectures:
+        raise CheckpointError(f"config.json: architectures is {named}; expected one of {', '.join(architectures)}.")
+    head = architectures[named[0]]
+    labels = len(table["id2label"]) if table.get("id2label") and head in ("classes", "tokens") else 2
+    return {**table, "head": head, "num_labels": labels}
+
+
+def without_head(table: dict[str, Any]) -> dict[str, Any]:
+    """The same table as it is published, where architectures and labels say what the head is."""
+    labels = {str(i): f"LABEL_{i}" for i in range(table.pop("num_labels"))}
+    head = table.pop("head")
+    return {**table, "id2label": labels} if head in ("classes", "tokens") else table
+
+
+def architecture_of(head: str, architectures: Mapping[str, str]) -> str:
+    """What the published name of the class with this head is."""
+    return next(name for name, kind in architectures.items() if kind == head)
+
+
+def both(**names: str) -> tuple[Weight, ...]:
+    """Weight and bias of layers by our name; ``__`` in a keyword stands for a dot."""
+    return tuple(
+        Weight(f"{theirs}.{part}", f"{ours.replace('__', '.')}.{part}")
+        for ours, theirs in names.items()
+        for part in ("weight", "bias")
+    )
+
+
+def prefixed(prefix: str, rows: tuple[Weight, ...]) -> tuple[Weight, ...]:
+    """The same rows with a prefix before the published names."""
+    return tuple(row._replace(theirs=prefix + row.theirs) for row in rows)
+
+
+def other_heads(head: str, heads: Mapping[str, tuple[Weight, ...]]) -> tuple[str, ...]:
+    """What a file may hold of its head where the states are all that is wanted of it."""
+    return tuple(row.theirs for rows in heads.values() for row in rows) if head == "states" else ()

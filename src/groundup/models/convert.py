@@ -19,14 +19,20 @@ from torch import Tensor, nn
 
 from groundup.core.errors import CheckpointError, nearest
 from groundup.nn.folders import read_tensors
+from groundup.nn.weights import Weight, place_of
 
-SAME, WITHOUT_PREFIX, BY_ORDER, BY_NAME, GIVEN = (
+PUBLISHED, SAME, WITHOUT_PREFIX, BY_SEQUENCE, ONLY_ONE, BY_ORDER, BY_NAME, GIVEN = (
+    "published name of this family",
     "same name",
     "same name without {!r}",
-    "by order among equal shapes",
-    "by likeness of names among equal shapes",
+    "the whole sequence of layers agrees",
+    "the only one of its shape",
+    "guessed by order among equal shapes",
+    "guessed by likeness of names among equal shapes",
     "given",
 )
+GUESSES = (BY_ORDER, BY_NAME)
+"""Ways of finding a place that may be wrong although every shape fits."""
 
 COUNTERS = ("num_batches_tracked",)
 """Last part of names that count and weigh nothing: where only one side has one, nothing is lost."""
@@ -64,10 +70,22 @@ class NameMapping:
         """Whether every tensor of both sides is accounted for."""
         return not self.open_theirs and not self.open_ours
 
+    @property
+    def guesses(self) -> tuple[Row, ...]:
+        """Rows that fit by shape and may be wrong all the same."""
+        return tuple(row for row in self.rows if row.how in GUESSES)
+
     def demand(self, where: str) -> NameMapping:
-        """The same mapping. Raises CheckpointError that lists what is open where it is not complete."""
-        if self.complete:
+        """The same mapping. Raises CheckpointError that lists what is open, or guessed, where anything is."""
+        if self.complete and not self.guesses:
             return self
+        if self.complete:
+            shown = "; ".join(f"{row.theirs} -> {row.ours} {row.shape}" for row in self.guesses[:MOST_SHOWN])
+            raise CheckpointError(
+                f"{where}: {len(self.guesses)} of {len(self.rows)} tensors fit several places by their shape, and their "
+                f"names do not tell which: {shown}; ... A wrong guess would not be noticed, so look the proposal over "
+                "and give it back as the mapping file."
+            )
         said = []
         for whose, tensors in (
             ("of theirs without a place", self.open_theirs),
@@ -128,7 +146,8 @@ def _tensors_in(loaded: Any) -> dict[str, Tensor]:
 def propose(
     theirs: Mapping[str, Tensor], model: nn.Module, given: Mapping[str, str] | None = None, unused: Sequence[str] = ()
 ) -> NameMapping:
-    """Which of their tensors is which of the model's: as ``given``, by name, by order or likeness among equal shapes.
+    """Which of their tensors is which of the model's: as ``given``, by the family's published names, by equal names, by
+    the sequence of layers, by shapes that occur once; and what is left is guessed and marked so.
 
     Nothing is guessed across shapes. Raises CheckpointError for a given name that is not there, or of another shape.
     """
@@ -142,7 +161,7 @@ def propose(
             )
     left = {n: s for n, s in shapes.items() if n not in unused and n not in {row.theirs for row in rows}}
     open_ours = {n: s for n, s in ours.items() if n not in {row.ours for row in rows}}
-    rows += _by_name(left, open_ours)
+    rows += _published(left, open_ours, getattr(model, "WEIGHTS", ())) or _by_name(left, open_ours)
     left = {n: s for n, s in left.items() if n not in {row.theirs for row in rows}}
     open_ours = {n: s for n, s in open_ours.items() if n not in {row.ours for row in rows}}
     rows += _by_shape(left, open_ours)
@@ -179,11 +198,32 @@ def _given(
     return rows
 
 
+def _published(
+    theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]], table: Sequence[Weight]
+) -> list[Row]:
+    """By the family's own table of published names, where it is one name for one; without what stands before all."""
+    found: list[Row] = []
+    bare = {name.removeprefix(_before_all(theirs)): name for name in theirs}
+    for names in ({name: name for name in theirs}, bare):
+        rows = []
+        for name, whole in names.items():
+            place = place_of(name, table)
+            if place in ours and theirs[whole] == ours[place]:
+                rows.append(Row(whole, str(place), theirs[whole], PUBLISHED))
+        found = max(found, rows, key=len)
+    return found
+
+
+def _before_all(names: Mapping[str, object]) -> str:
+    """What all names begin with, dot by dot, such as ``module.``."""
+    words = [name.split(".")[:-1] for name in names]
+    shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    return "".join(f"{column[0]}." for column in shared)
+
+
 def _by_name(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> list[Row]:
     """Equal names and shapes, once what all of their names begin with, such as ``module.``, is taken off."""
-    words = [name.split(".")[:-1] for name in theirs]
-    shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
-    prefix = "".join(f"{column[0]}." for column in shared)
+    prefix = _before_all(theirs)
     best: list[Row] = []
     for cut in dict.fromkeys(("", prefix)):
         how = WITHOUT_PREFIX.format(cut) if cut else SAME
@@ -194,26 +234,70 @@ def _by_name(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int
 
 
 def _by_shape(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> list[Row]:
-    """Among tensors of one shape and one last name (weight, bias, ...): in order where the numbers of them agree,
-    otherwise the assignment with the most alike names (Hungarian method)."""
+    """By the sequence of layers where it agrees as a whole, in the file's order or in that of the numbers in names.
+
+    Otherwise by layers that are the only ones with their shapes; what then is left can only be guessed.
+    """
+    orders = (list(theirs), sorted(theirs, key=_natural))
+    for order in orders:
+        layers, wanted = _layers({n: theirs[n] for n in order}), _layers(ours)
+        if [_shapes(layer) for layer in layers.values()] == [_shapes(layer) for layer in wanted.values()]:
+            pairs = zip(layers.values(), wanted.values(), strict=True)
+            return [row for layer, own in pairs for row in _alike(layer, own, BY_SEQUENCE)]
+    layers, wanted = _layers({n: theirs[n] for n in orders[1]}), _layers(ours)
     rows: list[Row] = []
-    for by_last_name in (True, False):  # where last names differ (gamma, kernel), the shape alone must do
-        left = {n: s for n, s in theirs.items() if n not in {row.theirs for row in rows}}
-        wanted = {n: s for n, s in ours.items() if n not in {row.ours for row in rows}}
-        for key, names in _grouped(wanted, by_last_name).items():
-            candidates = _grouped(left, by_last_name).get(key, [])
-            if len(candidates) == len(names):
-                rows += [Row(t, o, key[0], BY_ORDER) for t, o in zip(candidates, names, strict=True)]
-            elif candidates:
-                rows += [Row(t, o, key[0], BY_NAME) for t, o in _most_alike(candidates, names)]
+    for shapes, places in _grouped(wanted).items():
+        candidates = _grouped(layers).get(shapes, [])
+        if len(candidates) == len(places):
+            how = ONLY_ONE if len(places) == 1 else BY_ORDER
+            for layer, own in zip(candidates, places, strict=True):
+                rows += _alike(layers[layer], wanted[own], how)
+    left = {n: s for n, s in theirs.items() if n not in {row.theirs for row in rows} and not _counts(n)}
+    open_ours = {n: s for n, s in ours.items() if n not in {row.ours for row in rows} and not _counts(n)}
+    for shape in dict.fromkeys(open_ours.values()):
+        names = [n for n, s in open_ours.items() if s == shape]
+        others = [n for n, s in left.items() if s == shape]
+        rows += [Row(t, o, shape, BY_NAME) for t, o in _most_alike(others, names)] if others else []
     return rows
 
 
-def _grouped(shapes: Mapping[str, tuple[int, ...]], by_last_name: bool) -> dict[tuple[tuple[int, ...], str], list[str]]:
-    groups: dict[tuple[tuple[int, ...], str], list[str]] = {}
+Layer = dict[str, tuple[str, tuple[int, ...]]]
+"""Last part of a name -> (the whole name, its shape), of the tensors that share what stands before."""
+
+
+def _layers(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Layer]:
+    """The tensors layer by layer, in order of first appearance."""
+    found: dict[str, Layer] = {}
     for name, shape in shapes.items():
-        groups.setdefault((shape, name.rpartition(".")[2] if by_last_name else ""), []).append(name)
+        layer, _, part = name.rpartition(".")
+        found.setdefault(layer, {})[part] = (name, shape)
+    return found
+
+
+def _shapes(layer: Layer) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """What a layer is told by: its parts and their shapes, but for counters."""
+    return tuple(sorted((part, shape) for part, (_, shape) in layer.items() if part not in COUNTERS))
+
+
+def _grouped(layers: Mapping[str, Layer]) -> dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]]:
+    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
+    for name, layer in layers.items():
+        if _shapes(layer):
+            groups.setdefault(_shapes(layer), []).append(name)
     return groups
+
+
+def _alike(theirs: Layer, ours: Layer, how: str) -> list[Row]:
+    return [Row(theirs[part][0], name, shape, how) for part, (name, shape) in ours.items() if part in theirs]
+
+
+def _counts(name: str) -> bool:
+    return name.rpartition(".")[2] in COUNTERS
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Names in order of their numbers: layers.9 before layers.10."""
+    return [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in name.split(".")]
 
 
 def _most_alike(theirs: Sequence[str], ours: Sequence[str]) -> list[tuple[str, str]]:

@@ -8,18 +8,17 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from groundup.models.bert import (
-    Head,
+from groundup.models.bert import Head, start, token_head
+from groundup.models.config import (
     architecture_of,
     both,
     other_heads,
     prefixed,
-    start,
-    token_head,
+    read_config,
     with_head,
     without_head,
+    write_config,
 )
-from groundup.models.config import read_config, write_config
 from groundup.nn.activations import gelu, relu
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import Encoder, PostNormBlock, SentenceHead, TextEmbedding, WordHead

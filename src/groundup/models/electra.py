@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from groundup.models.bert import BODY, BertConfig, both, other_heads, post_norm_block, prefixed, start, token_head
+from groundup.models.bert import BODY, BertConfig, post_norm_block, start, token_head
+from groundup.models.config import both, other_heads, prefixed
 from groundup.nn.activations import gelu
 from groundup.nn.encoder import Encoder, SentenceHead, TextEmbedding, WordHead
 from groundup.nn.norm import LayerNorm

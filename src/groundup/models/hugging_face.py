@@ -24,7 +24,9 @@ INDEX = "model.safetensors.index.json"
 
 FAMILIES: Mapping[str, str] = {
     "bert": "Bert",
+    "convnext": "ConvNext",
     "deepseek_v3": "DeepseekV3",
+    "dinov2": "Dinov2",
     "distilbert": "DistilBert",
     "electra": "Electra",
     "gemma2": "Gemma2",
@@ -36,14 +38,19 @@ FAMILIES: Mapping[str, str] = {
     "mamba2": "Mamba2",
     "mistral": "Mistral",
     "mixtral": "Mixtral",
+    "mobilenet_v1": "MobileNetV1",
+    "mobilenet_v2": "MobileNetV2",
     "modernbert": "ModernBert",
     "olmo2": "Olmo2",
     "phi3": "Phi3",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
     "qwen3_moe": "Qwen3Moe",
+    "resnet": "ResNet",
     "roberta": "Roberta",
     "smollm3": "SmolLM3",
+    "squeezenet": "SqueezeNet",
+    "vit": "ViT",
 }
 """A config.json's model_type, which is the name of a file here -> the class in it."""
 

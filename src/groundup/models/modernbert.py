@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
-from groundup.models.bert import Head, architecture_of, with_head, without_head
-from groundup.models.config import read_config, windows, write_config
+from groundup.models.bert import Head
+from groundup.models.config import architecture_of, read_config, windows, with_head, without_head, write_config
 from groundup.nn.activations import gelu
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import Encoder, PreNormBlock, SentenceHead, TextEmbedding, WordHead

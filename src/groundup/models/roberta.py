@@ -11,17 +11,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from groundup.models.bert import (
-    BODY,
-    BertConfig,
-    both,
-    norm_of,
-    other_heads,
-    post_norm_block,
-    prefixed,
-    start,
-    token_head,
-)
+from groundup.models.bert import BODY, BertConfig, norm_of, post_norm_block, start, token_head
+from groundup.models.config import both, other_heads, prefixed
 from groundup.nn.activations import gelu, tanh
 from groundup.nn.encoder import Encoder, SentenceHead, TextEmbedding, WordHead
 from groundup.nn.weights import Weight

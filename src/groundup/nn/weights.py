@@ -245,6 +245,15 @@ class _Names:
                     yield _put(row.theirs, numbers)
 
 
+def place_of(name: str, table: Sequence[Weight]) -> str | None:
+    """Our name for a published one that goes there unchanged; None where there is none, or it is changed on the way."""
+    for row in table:
+        numbers = _numbers(name, row.theirs)
+        if numbers is not None and isinstance(row.ours, str) and row.part is None and row.transform is SAME:
+            return None if row.stacked else _put(row.ours, numbers)
+    return None
+
+
 def fits(name: str, pattern: str) -> bool:
     """Whether a published name is one of a pattern's."""
     return _numbers(name, pattern) is not None
