@@ -83,8 +83,8 @@ class NameMapping:
             shown = "; ".join(f"{row.theirs} -> {row.ours} {row.shape}" for row in self.guesses[:MOST_SHOWN])
             raise CheckpointError(
                 f"{where}: {len(self.guesses)} of {len(self.rows)} tensors fit several places by their shape, and "
-                f"their names do not tell which: {shown}; ... A wrong guess would not be noticed, so look the proposal over "
-                "and give it back as the mapping file."
+                f"their names do not tell which: {shown}; ... A wrong guess would not be noticed, so look the proposal "
+                "over and give it back as the mapping file."
             )
         said = []
         for whose, tensors in (
