@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         run,
         show,
         train,
+        undo,
     )
 
 __version__ = "0.1.0"
@@ -68,6 +69,7 @@ __all__ = [
     "run",
     "show",
     "train",
+    "undo",
 ]
 
 _HOMES = {
@@ -84,6 +86,7 @@ _HOMES = {
         "new",
         "inspect",
         "diff",
+        "undo",
         "show",
     ),
     "groundup.explain": ("explain",),

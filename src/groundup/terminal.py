@@ -265,6 +265,12 @@ def findings(found: Iterable[Any]) -> None:
     table(("", "what", "seen"), rows) if rows else say("  [green]nothing stands out[/green]")
 
 
+def undone(steps: Sequence[Any], number: int) -> None:
+    """The steps from the data as they were read to the cleaned ones, and which of them are undone."""
+    rows = [(one.number, one.name, one.cells, one.rows, "undone" if one.number >= number else "stays") for one in steps]
+    table(("", "step", "cells changed", "rows removed", ""), rows)
+
+
 def difference(found: Any) -> None:
     """What differs from one version of data to another."""
     seen, columns = found.rows, found.columns

@@ -470,13 +470,15 @@ def clean(
     out: Path | None = None,
     runner: str | None = None,
     memory: str | None = None,
+    record: bool | None = None,
 ) -> Path:
     """Source, cleaning, split and preparation, fitted on train alone; writes the parts as Parquet shards.
 
     The folder (``cleaned/NAME`` unless told otherwise) gets train, valid and test, ``ledger.jsonl``,
     ``preprocessing.json``, ``statistics.json`` with the rows that each statistic was learned from, ``data.json`` with
     the fingerprint, and ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are
-    those of the recipe's ``[data]``.
+    those of the recipe's ``[data]``. What each step changed goes into ``changes``, for ``undo``: by default where the
+    data take at most 256 MiB, with ``record`` wherever they fit in memory.
 
     >>> clean("recipes/diabetes.toml", out=Path("cleaned/diabetes"))
     """
@@ -493,11 +495,14 @@ def clean(
         cleaned = _clean(recipe, source, shop)
         fingerprint = _fingerprint(cleaned)
         splits, leaks = _split(recipe, cleaned, source, shop)
-        schema = dict(splits.train.kinds)
+        schema, unprepared = dict(splits.train.kinds), splits
         terminal.stage("prepare", "fitted on train alone")
         with terminal.busy("fitting, and carrying out"):
             steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
             splits = _delivered(splits, shop, folder)
+        if _recorded(record, source, shop):
+            with terminal.busy("writing down how each step is undone"):
+                _record(folder, recipe, source, unprepared, steps)
     finally:
         shop.executor.close()
     terminal.prepared(splits)
@@ -505,6 +510,54 @@ def clean(
     shutil.rmtree(shop.folder, ignore_errors=True)
     terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
     return folder
+
+
+def undo(cleaned: str | Path, *, before: str | None = None, out: Path | None = None) -> Path:
+    """Give back cleaned data as they were before a step: every cell, row and column, proved by their fingerprint.
+
+    ``cleaned`` is a folder that ``clean`` wrote. ``before`` is the number or name of a step; without it all of them are
+    undone, up to the data as they were read. The data lie in ``CLEANED-before-N`` unless told otherwise: train, valid
+    and test, or ``data.parquet`` where the split is undone too. The cleaned data stay as they are.
+    """
+    from groundup.data.undoing import go_back, read_record, write_back
+
+    place = Path(cleaned)
+    terminal.begin("undo", [str(place)])
+    recorded = read_record(place)
+    number = recorded.place_of(before)
+    terminal.undone(recorded.steps(), number)
+    with terminal.busy("going back"):
+        data = go_back(recorded, number)
+    folder = write_back(data, out or place.with_name(f"{place.name}-before-{number}"))
+    terminal.say(f"\n[bold]{folder}[/bold] holds the data as they were before step {number}.")
+    return folder
+
+
+def _recorded(wanted: bool | None, source: Dataset | Shards, shop: Workshop) -> bool:
+    """Whether what each step changes is written down: for data in memory, small ones by default."""
+    from groundup.core.dataset import Dataset
+    from groundup.core.errors import RecipeError
+    from groundup.data.undoing import MOST_BYTES
+
+    if isinstance(source, Dataset):
+        small = source.frame.estimated_size() <= min(MOST_BYTES, shop.room.memory_bytes // 8)
+        return small if wanted is None else wanted
+    if wanted:
+        raise RecipeError("clean: what steps change is recorded for data that fit in memory; raise memory.")
+    return False
+
+
+def _record(folder: Path, recipe: Recipe, source: Any, splits: Splits, steps: tuple[Any, ...]) -> None:
+    """Write down how each step is undone."""
+    from groundup.core.preprocessing import step_name
+    from groundup.core.use import make
+    from groundup.data.undoing import record_steps
+
+    made = [
+        (_short(use), make(use, "clean", where=f"recipe.data.clean[{i}]", folder=recipe.folder))
+        for i, use in enumerate(recipe.data.clean)
+    ]
+    record_steps(folder, source, made, splits, [(step_name(step), step) for step in steps])
 
 
 def _worked_by(recipe: Recipe, runner: str | None, memory: str | None, folder: Path) -> Recipe:

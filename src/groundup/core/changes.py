@@ -127,6 +127,7 @@ def undo(dataset: Dataset, change: Change) -> Dataset:
 
 def write_changes(folder: Path, changes: Sequence[Change]) -> None:
     """Each change in a folder of its own, ``001-STEP``: Parquet files, and ``change.json`` that says what they are."""
+    folder.mkdir(parents=True, exist_ok=True)
     taken = len(list(folder.glob("[0-9]*-*")))
     for number, change in enumerate(changes, taken + 1):
         where = folder / f"{number:03d}-{''.join(c if c.isalnum() or c in '._-' else '-' for c in change.step)[:60]}"
