@@ -325,7 +325,7 @@ def test_beijing(shared_data: Path, project: Path) -> None:
     recipe = read_recipe(project / "recipes" / "air.toml")
     dataset = csv(
         shared_data / "ts_beijing_pm25" / "pollution.csv", missing=["NA"], time=["year", "month", "day", "hour"]
-    )
+    )()
     dataset = dataset.take(np.arange(12_000))
     splits = Splits(
         *(

@@ -21,12 +21,14 @@ from groundup.core.coerce import coerce
 from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
-    "source": ("groundup.data.sources",),
+    "source": ("groundup.data.sources", "groundup.data.shards.source"),
+    **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources",)),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
     "prepare": ("groundup.data.prepare",),
     "samples": ("groundup.data.samples",),
     "augment": ("groundup.data.augmentation",),
+    "sampling": ("groundup.data.sampling",),
     "model": ("groundup.models", "groundup.nn"),
     "layers": ("groundup.nn",),
     "layer": ("groundup.nn",),
@@ -50,20 +52,23 @@ _SHAPES = ("in_features", "in_channels", "input_shape", "out_features")
 
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "source": ("folder",),
+    "clean": ("folder",),
     "split": ("seed",),
-    "prepare": ("exclude", "learned"),
+    "prepare": ("exclude", "learned", "target"),
     "samples": ("learned",),
+    "augment": ("folder",),
     "tokenizer": ("learned",),
-    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon"),
+    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon", "target_input"),
     **dict.fromkeys(("layers", "layer", "with"), _SHAPES),
     "optimizer": ("params",),
+    "objective": ("class_counts",),
     "init": ("generator",),
 }
 """Slot -> arguments that the run offers when the recipe leaves them open; their defaults are never spelled out."""
 
 HANDED: Mapping[str, int] = {
     "source": 0,
-    **dict.fromkeys(("clean", "split", "prepare", "schedule", "method", "init"), 1),
+    **dict.fromkeys(("clean", "split", "prepare", "sampling", "schedule", "method", "init"), 1),
     **dict.fromkeys(("loss", "objective"), 2),
 }
 """Slot -> how many arguments a function named there is called with; whatever else it needs, the recipe gives."""

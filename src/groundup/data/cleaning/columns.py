@@ -12,6 +12,7 @@ from groundup.core.errors import DataError, RecipeError
 from groundup.data.prepare.filling import sparse_rows
 
 
+@contract("row-local")
 def drop_columns(dataset: Dataset, columns: Sequence[str]) -> Dataset:
     """The dataset without these columns. Raises DataError, with the nearest name, for one that is not there."""
     names = [columns] if isinstance(columns, str) else list(columns)

@@ -10,6 +10,11 @@ import polars as pl
 
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
+from groundup.core.schema import spellings
+
+__all__ = [
+    "choose", "in_order", "learned_columns", "numbers", "present_numbers", "said", "spellings", "with_columns",
+]  # fmt: skip
 
 
 def choose(
@@ -43,11 +48,17 @@ def said(kinds: Mapping[str, Kind]) -> str:
     return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in grouped.items()) or "no column at all"
 
 
-def learned_columns(learned: Mapping[str, Any] | None, dataset: Dataset, by: str) -> dict[str, Any]:
-    """What a fitted step knows of each of its columns. Raises DataError when it is not fitted or one is missing."""
+def learned_columns(learned: Mapping[str, Any] | None, dataset: Dataset, by: str, some: bool = False) -> dict[str, Any]:
+    """What a fitted step knows of each of its columns, or with ``some`` of those that are there.
+
+    Raises DataError when it is not fitted, when a column is missing, or with ``some`` all are.
+    """
     if learned is None:
         raise DataError(f"{by}: has learned nothing yet; call fit(train) first.")
     columns: dict[str, Any] = learned["columns"]
+    there = [name for name in columns if name in dataset.frame.columns]
+    if some and there:
+        return {name: columns[name] for name in there}
     dataset.need(*columns, by=by)
     return columns
 
@@ -98,17 +109,20 @@ def merged(
     return {"rows": one["rows"] + other["rows"], "columns": columns}
 
 
-def spellings(column: pl.Series) -> pl.Series:
-    """Categories as strings by which equal values are equal, whatever type holds them: 3, 3.0 and "3" are "3"."""
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-        whole = (column == column.round(0)) & (column.abs() < 2.0**53)
-        numerals = column.cast(pl.Int64, strict=False).cast(pl.String)
-        return numerals.zip_with(whole.fill_null(True), column.cast(pl.String))
-    if column.dtype == pl.Boolean:
-        values = [None if value is None else str(value).lower() for value in column]
-        return pl.Series(column.name, values, dtype=pl.String)
-    return column.cast(pl.String)
+def undone(
+    learned: Mapping[str, Any] | None, dataset: Dataset, by: str, back: Callable[[pl.Series, Any], pl.Series]
+) -> Dataset:
+    """The dataset with those of a fitted step's columns that it has given back by ``back(values, learned of it)``.
+
+    Raises DataError when the step is not fitted, or the dataset has none of its columns.
+    """
+    known = learned_columns(learned, dataset, by, some=True)
+    return with_columns(dataset, {name: back(numbers(dataset, name, by), known[name]) for name in known})
+
+
+def through(values: pl.Series, function: Callable[..., np.ndarray[Any, Any]], *given: Any) -> pl.Series:
+    """A column of numbers through ``function(x, *given)``, x float64 [N] with NaN where one is missing."""
+    return pl.Series(values.name, function(values.fill_null(np.nan).to_numpy(), *given)).fill_nan(None)
 
 
 def with_columns(dataset: Dataset, changed: Mapping[str, pl.Series], notes: Collection[str] = ()) -> Dataset:
