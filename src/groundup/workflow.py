@@ -32,16 +32,22 @@ if TYPE_CHECKING:
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.recipe import DataRecipe, Finetune, Recipe, Training
-    from groundup.core.report import Metric, Proof, Report
+    from groundup.core.report import Check, LayerSignal, Metric, Proof, Report
     from groundup.core.run import Run
     from groundup.core.state import TrainState
+    from groundup.core.structure import Layer
     from groundup.core.use import Use
     from groundup.data.cleaning.labels import LabelErrors
+    from groundup.data.pages import Inspected
     from groundup.data.shards import Shards, Workshop
+    from groundup.data.versions import Difference
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
 Objective = Callable[["nn.Module", "Batch"], "Loss"]
+
+SIGNAL_SAMPLES = 64
+"""Samples that the scale of a signal through the layers is measured on."""
 
 MOST_CHECKED = 20_000
 """Samples whose targets are looked at before a run."""
@@ -241,13 +247,53 @@ def predict(run: str | Path, *inputs: Any) -> list[dict[str, Any]]:
 
 
 def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
-    """Prepare the data, build the model, and prove both before anything is spent on training."""
+    """Prepare the data, build the model, and prove both before anything is spent on training.
+
+    In place of a recipe a layer may be named, by an import path or a name of ours: then what every layer promises is
+    proved of it. ``input_shape=[6,8]`` says what sample it takes, and other words are its arguments.
+    """
+    if isinstance(recipe, (str, Path)) and not Path(recipe).is_file():
+        name = str(recipe)
+        if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
+            return _check_layer(name, overrides)
     prepared = prepare(recipe, *overrides)
     terminal.stage("prove", "nothing is trained")
     model = design(prepared)
     proof = _prove(prepared, model, prepared.recipe.training) + _plan(prepared, model, prepared.recipe.training)[1]
+    if all(check.passed for check in proof.checks):
+        terminal.signals(_signal(prepared, model, prepared.recipe.training)[1])
     terminal.proof(proof)
     return proof.demand()
+
+
+def _check_layer(target: str, arguments: tuple[str, ...]) -> Proof:
+    from groundup import proof
+    from groundup.core.recipe import read_call
+    from groundup.core.use import check as checked
+
+    use = read_call(target, arguments)
+    shape = use.arguments.get("input_shape")
+    rest = {name: value for name, value in use.arguments.items() if name != "input_shape"}
+    layer = checked(type(use)(target, **rest), "layers", "layer")
+    terminal.say(f"  what every layer promises, asked of {target}")
+    found = proof.contract(layer, shape)
+    terminal.proof(found)
+    return found.demand()
+
+
+def show(recipe: str | Path | Recipe, *overrides: str) -> Layer:
+    """The model's structure as a tree, with shapes, parameters, operations and memory of each layer for one sample."""
+    prepared = prepare(recipe, *overrides)
+    terminal.stage("structure", "nothing is trained")
+    outlined = _outline(prepared, design(prepared), prepared.recipe.training)
+    terminal.structure(outlined)
+    return outlined
+
+
+def _outline(prepared: Prepared, model: nn.Module, training: Training) -> Layer:
+    from groundup.planning import outline
+
+    return outline(model, prepared.first("train", 2), _objective(training, prepared))
 
 
 def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
@@ -289,6 +335,130 @@ def labels(
     if into is not None:
         into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")
     return found
+
+
+# ---------------------------------------------------------------------------------------------- looking at data
+
+
+def new(data: str | Path, *, target: str | None = None, out: Path | None = None) -> Path:
+    """Write a commented recipe for data: a table, a series, a folder of images, or text. It trains as it is.
+
+    Every choice has its reason beside it; what a person should look at stands at the top. ``target`` is the column to
+    be predicted; images have their folders, and plain text needs none. Lies in ``NAME.toml`` unless told otherwise, and
+    an existing file is never overwritten.
+    """
+    from groundup.core.recipe import read_recipe
+    from groundup.data.drafting import draft_recipe, write_draft
+    from groundup.data.opening import open_data
+
+    terminal.begin("new", [str(data)])
+    with terminal.busy("reading"):
+        opened = open_data(data)
+    terminal.source(opened.dataset)
+    file = out or Path(f"{opened.name}.toml")
+    with terminal.busy("looking at every column"):
+        draft = draft_recipe(opened, target, file.parent)
+    write_draft(draft, file, lambda path: read_recipe(path))
+    terminal.code(draft.to_toml())
+    terminal.say(f"\n[bold]{file}[/bold] is written. Next: groundup check {file}, then groundup train {file}")
+    return file
+
+
+def inspect(data: str | Path | Recipe, *overrides: str, target: str | None = None, out: Path | None = None) -> Path:
+    """Write one HTML page on data: per column type, gaps, distribution, outliers, duplicates, leaks, what to do.
+
+    ``data`` is a file or a folder; or a recipe or a run, and then the page also shows the parts, what moved between
+    them, rows in two of them, what was fitted on which rows, and augmentation before and after. Lies in ``NAME.html``
+    unless told otherwise.
+    """
+    from groundup.data.pages import inspect_path, write_page
+
+    terminal.begin("inspect", [str(data) if isinstance(data, (str, Path)) else data.name])
+    if isinstance(data, (str, Path)) and not _is_recipe(data):
+        with terminal.busy("looking at every column"):
+            name, found = inspect_path(data, target)
+    else:
+        name, found = _inspect_recipe(data, overrides, target)
+    terminal.findings(found.findings)
+    file = write_page(found.html, out or Path(f"{name}.html"))
+    terminal.say(f"\n[bold]{file}[/bold] is written; open it in a browser.")
+    return file
+
+
+def diff(first: str | Path, second: str | Path, *, key: str | None = None, out: Path | None = None) -> Difference:
+    """What differs between two versions of data: rows added, removed and changed, cells by column, distributions.
+
+    Each is a file, a folder of cleaned data, a run or a recipe. Rows are told apart by ``key`` (columns, with commas
+    between), else by what names or numbers them in both. ``out`` is a JSON file for all that was found. The command
+    line ends with 0 when nothing differs, and with 3 when something does.
+    """
+    from groundup.data.versions import compare
+
+    terminal.begin("diff", [str(first), str(second)])
+    with terminal.busy("reading"):
+        before, after = _version(first), _version(second)
+    with terminal.busy("comparing"):
+        found = compare(before, after, [name.strip() for name in key.split(",")] if key else [])
+    terminal.difference(found)
+    if out is not None:
+        out.write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+    return found
+
+
+def _is_recipe(data: str | Path | Recipe) -> bool:
+    """Whether this is a recipe, or a run that has one."""
+    if not isinstance(data, (str, Path)):
+        return True
+    place = Path(data)
+    return (place.suffix in (".toml", ".py") and place.is_file()) or (place / "run.json").is_file()
+
+
+def _recipe_of(data: str | Path | Recipe, overrides: tuple[str, ...] = ()) -> Recipe:
+    """A recipe, or the one that a run was started with."""
+    from groundup.core.run import Run
+
+    if isinstance(data, (str, Path)) and (Path(data) / "run.json").is_file():
+        return _recipe(Run.open(data).recipe(), overrides)
+    return _recipe(data, overrides)
+
+
+def _version(data: str | Path) -> Dataset:
+    """One version of data; of a recipe or a run, what its steps leave before the split."""
+    from groundup.data.versions import read_version
+
+    if not _is_recipe(data):
+        return read_version(data)
+    with terminal.quiet():
+        _, cleaned = _cleaned(_recipe_of(data))
+    return dataclasses.replace(cleaned, origin=str(data))
+
+
+def _inspect_recipe(data: str | Path | Recipe, overrides: tuple[str, ...], target: str | None) -> tuple[str, Inspected]:
+    """The page of what a recipe makes of its data."""
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.pages import inspect_dataset, recipe_sections
+
+    recipe = _recipe_of(data, overrides)
+    asked = recipe.data.samples.arguments.get("target")
+    target = target or (asked if isinstance(asked, str) else None)
+    cleaned, splits, leaks = _parted(recipe)
+    samples = make(recipe.data.samples, "samples", where="recipe.data.samples")
+    preprocessing, prepared = Preprocessing.fit(_steps(recipe.data), samples, splits)
+    extra = recipe_sections(splits, leaks, target, preprocessing, _augmented(recipe, preprocessing, prepared.train))
+    return recipe.name, inspect_dataset(cleaned, recipe.name, target, recipe=recipe.to_toml(), extra=extra)
+
+
+def _augmented(recipe: Recipe, preprocessing: Preprocessing, train: Dataset) -> list[Any]:
+    """Some samples of train before and after each step of augmentation."""
+    from groundup.core.use import make
+    from groundup.data.augmentation import before_and_after
+
+    if not recipe.data.augment:
+        return []
+    uses, folder = recipe.data.augment, recipe.folder
+    steps = [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
+    return before_and_after(preprocessing.samples.encode(train), steps, count=4, seed=recipe.seed)
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -645,6 +815,30 @@ def _encode(samples: Any, splits: Splits, shop: Workshop) -> dict[str, Any]:
     }
 
 
+def _parted(recipe: Recipe) -> tuple[Dataset, Splits, tuple[Any, ...]]:
+    """Sources, cleaning and split: the cleaned data, its three parts, and the rows that stand in two of them."""
+    shop = _workshop(recipe)
+    source, cleaned = _cleaned(recipe)
+    splits, leaks = _split(recipe, cleaned, source, shop)
+    return cleaned, splits, leaks
+
+
+def _cleaned(recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """The data as they were read, and as the recipe's steps leave them, in memory."""
+    from groundup.core.dataset import Dataset
+    from groundup.core.errors import DataError
+
+    shop = _workshop(recipe)
+    source = _read(recipe, shop)
+    cleaned = _clean(recipe, source, shop)
+    if not isinstance(source, Dataset) or not isinstance(cleaned, Dataset):
+        raise DataError(
+            "recipe.data: these data do not fit in memory as a whole, which looking at them asks for. Raise "
+            "recipe.data.memory, or look at one of their files: groundup inspect FILE."
+        )
+    return source, cleaned
+
+
 def _steps(data: DataRecipe) -> list[Any]:
     """The steps of preparation, which leave the target alone whatever else they are told to leave."""
     from groundup.core.use import make
@@ -752,6 +946,8 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
     checks.append(proof.gradients(model, objective, batch))
+    if fresh:
+        checks.append(_signal(prepared, model, training)[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
 
@@ -771,6 +967,13 @@ def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objec
             f"objective does not take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out "
             "the steps that mix."
         ) from error
+
+
+def _signal(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Check, tuple[LayerSignal, ...]]:
+    from groundup import proof
+
+    batch = prepared.first("train", min(SIGNAL_SAMPLES, training.batch_size))
+    return proof.signal(model, _objective(training, prepared), batch)
 
 
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
@@ -862,6 +1065,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     run = Run.create(prepared.recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
+        run.write_json("structure.json", _outline(prepared, model, recipe.training).to_dict())
         trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
         terminal.stage("train", str(run.folder))
         _learn(trained, _begin(trained))

@@ -20,6 +20,9 @@ WIDTH = 900
 
 MOST_POINTS = 600
 COLOURS = 6
+UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), 65534, 65535), "�")
+"""Characters that XML has no place for, and what is shown for each."""
+
 TEXT_WIDTH = 7.2
 """Pixels that a letter of the charts' text takes, generously."""
 
@@ -186,13 +189,14 @@ def svg(title: str, told: str, parts: Sequence[str], width: int, height: int) ->
     """A whole chart of parts, with its title and description for those who cannot see it."""
     name = "f" + hashlib.sha256("".join([title, *parts]).encode()).hexdigest()[:10]
     least = 600 if width >= 800 else min(width, 340)  # on a narrow screen it scrolls rather than shrinks further
-    return (
+    drawn = (
         f'<svg class="chart" viewBox="0 0 {width} {height}" style="max-width:{width}px;min-width:{least}px" '
         f'role="img" aria-labelledby="{name}t {name}d">'
         f'<title id="{name}t">{escape(title)}</title><desc id="{name}d">{escape(told)}</desc>'
         + "".join(parts)
         + "</svg>"
     )
+    return drawn.translate(UNPRINTABLE)
 
 
 def grid(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str, height: int) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from groundup.core.charts import UNPRINTABLE
 from groundup.core.dataset import Entry
 
 SHOWN_REMOVALS = 40
@@ -49,7 +50,7 @@ def page_html(
     body = "".join(_section(section) for section in sections)
     head = f"<header><h1>{escape(title)}</h1><p class='subtitle'>{escape(subtitle)}</p></header>"
     foot = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in (facts or {}).items())
-    return (
+    page = (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -58,6 +59,7 @@ def page_html(
         f"{head}{_tiles(tiles)}<nav>{links}</nav>{body}"
         f"<footer><dl>{foot}</dl></footer></main></body></html>\n"
     )
+    return page.translate(UNPRINTABLE)
 
 
 def figure(chart: str, caption: str = "") -> str:
@@ -210,6 +212,7 @@ tr:last-child td{border-bottom:0}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .interval,.unit{color:var(--soft);font-size:12.5px}
 .minus{color:var(--bad)}
+.warn{color:var(--ink);background:var(--rule)}
 .mark{display:inline-block;border-radius:99px;padding:1px 10px;font-size:13px;font-weight:600;white-space:nowrap}
 .pass{color:var(--good);background:var(--good-bg)}.fail{color:var(--bad);background:var(--bad-bg)}
 .mend{color:var(--bad);margin-top:2px}

@@ -237,6 +237,14 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return _overridden(table, overrides, path.parent)
 
 
+def read_call(target: str, arguments: Sequence[str] = ()) -> Use:
+    """A call from its name or import path and ``name=value`` arguments, as a command line has them."""
+    table: dict[str, Any] = {"use": target}
+    for argument in arguments:
+        _override(table, argument)
+    return Use(target, **{name: value for name, value in table.items() if name != "use"})
+
+
 def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """The same recipe, read as strictly as one from a file, with ``dotted.path=value`` fields set anew."""
     return _overridden(recipe.to_dict(), overrides, recipe.folder)

@@ -34,6 +34,20 @@ class Check:
     passed: bool
     saw: str
     mend: str = ""
+    warned: bool = False
+    """Whether it held, but something was seen that a person should look at; ``mend`` then says what to try."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSignal:
+    """How large a signal is behind one layer, on its way forward and back."""
+
+    name: str
+    kind: str
+    activation: float
+    """Standard deviation of what the layer gives, over samples and places."""
+    gradient: float
+    """Euclidean norm of the loss's gradient by what the layer gives, for one sample in the mean."""
 
 
 @dataclasses.dataclass(frozen=True)

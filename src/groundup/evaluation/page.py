@@ -28,8 +28,9 @@ def checks_table(checks: Sequence[Check]) -> str:
     """Each check of the proof, whether it held, what it saw, and how to mend it if it did not."""
     rows = []
     for check in checks:
-        mend = f'<div class="mend">{escape(check.mend)}</div>' if check.mend and not check.passed else ""
-        rows.append([_mark(check.passed), f"<b>{escape(check.name)}</b>", escape(check.saw) + mend])
+        shown = check.mend and (check.warned or not check.passed)
+        mend = f'<div class="mend">{escape(check.mend)}</div>' if shown else ""
+        rows.append([_mark(check.passed, check.warned), f"<b>{escape(check.name)}</b>", escape(check.saw) + mend])
     return html_table(["", "check", "what it saw"], rows)
 
 
@@ -82,5 +83,7 @@ def _n(metrics: Mapping[str, Metric]) -> str:
     return " / ".join(f"{n:,}" for n in dict.fromkeys(metric.n for metric in metrics.values()))
 
 
-def _mark(passed: bool) -> str:
+def _mark(passed: bool, warned: bool = False) -> str:
+    if passed and warned:
+        return '<span class="mark warn">! look</span>'
     return '<span class="mark pass">✓ held</span>' if passed else '<span class="mark fail">✗ failed</span>'

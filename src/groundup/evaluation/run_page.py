@@ -23,7 +23,9 @@ from groundup.core.page import (
 from groundup.core.plan import Plan, format_bytes, format_seconds
 from groundup.core.report import Check, Metric, Report
 from groundup.core.run import Run
+from groundup.core.structure import Layer
 from groundup.evaluation.page import checks_table, masked_block, metrics_table, plan_table, samples_block
+from groundup.evaluation.structure import structure_chart
 
 HALF = 430
 """Pixels of a chart that has another beside it."""
@@ -40,6 +42,7 @@ def run_page(run: Run) -> str:
         ("Fine-tuning", _finetuned),
         ("Written", _written),
         ("Proof", _proof),
+        ("Structure", _structure),
         ("Data", _data),
         ("Time and memory", _spent),
         ("Recipe", lambda r: recipe_block((r.folder / "recipe.toml").read_text(encoding="utf-8"))),
@@ -154,6 +157,13 @@ def _proof(run: Run) -> str | None:
         return checks
     lead = paragraph("One sample as the model sees it; what it is not trained to predict stands out.")
     return checks + lead + masked_block(run.read_json("sample.json"))
+
+
+def _structure(run: Run) -> str | None:
+    if not (run.folder / "structure.json").is_file():
+        return None
+    lead = "Shapes, operations and memory are one sample's; memory is what its way forward keeps for the way back."
+    return paragraph(lead) + figure(structure_chart(Layer.from_dict(run.read_json("structure.json"))))
 
 
 def _data(run: Run) -> str | None:

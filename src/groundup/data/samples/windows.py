@@ -29,6 +29,7 @@ from groundup.data.samples.targets import (
     finish_scale,
     from_scale,
     merge_scales,
+    middle,
     partial_scale,
     refuse_changed,
     to_scale,
@@ -335,8 +336,8 @@ class Windows:
         return dataset
 
     def decode(self, output: Tensor) -> npt.NDArray[Any]:
-        """Outputs [N, H] as values float64 [N, H] in the target's own units."""
-        values = output.detach().to("cpu", torch.float64)
+        """Outputs [N, H] as values float64 [N, H] in the target's own units; of [N, H, K] the middle one of K."""
+        values = middle(output.detach().to("cpu", torch.float64), self.horizon)
         if values.numel() != len(values) * self.horizon:
             raise DataError(f"the model's output has shape {tuple(output.shape)}, expected [N, {self.horizon}].")
         return from_scale(values.reshape(len(values), self.horizon).numpy(), self.need()["target"])
