@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from groundup.core.state import TrainState
     from groundup.core.use import Use
     from groundup.explain import explain
-    from groundup.workflow import check, evaluate, finetune, plan, predict, run, show, train
+    from groundup.workflow import check, evaluate, finetune, labels, plan, predict, run, show, train
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ __all__ = [
     "evaluate",
     "explain",
     "finetune",
+    "labels",
     "plan",
     "predict",
     "run",
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "groundup.workflow": ("run", "train", "finetune", "evaluate", "predict", "check", "show", "plan"),
+    "groundup.workflow": ("run", "train", "finetune", "evaluate", "predict", "check", "show", "plan", "labels"),
     "groundup.explain": ("explain",),
     "groundup.core.recipe": ("Recipe", "DataRecipe", "Training", "Evaluation", "Finetune"),
     "groundup.core.use": ("Use",),

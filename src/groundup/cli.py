@@ -29,6 +29,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "check": workflow.check,
     "show": workflow.show,
     "plan": workflow.plan,
+    "labels": workflow.labels,
     "explain": explain,
     "list": list_parts,
 }
@@ -42,9 +43,14 @@ MEANINGS = {
     "out": "The run's folder; by default the next free one in runs/.",
     "resume": "The folder of a run that was stopped, instead of a recipe: go on from its newest checkpoint.",
     "name": "A layer, loss, optimizer, metric, step, ..., or an import path package.module:Name.",
+    "by": "What answers for rows that it has not seen: logistic_regression, or recipe for the recipe's own model.",
+    "into": "A file for all that is found, as JSON lines.",
     "slot": "One place in a recipe, such as optimizer; without it, every place is listed.",
 }
 """What each word of a command line is. Parameters that are not here can be given from Python alone."""
+
+VALUES = {"by": "MODEL", "into": "FILE"}
+"""What an option's value is called in a usage line, where it is no folder."""
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 
@@ -179,7 +185,7 @@ def _usage(name: str) -> str:
         if parameter.kind is parameter.VAR_POSITIONAL:
             words.append(f"[{shown.removesuffix('S')} ...]")
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            words.append(f"[--{parameter.name} FOLDER]")
+            words.append(f"[--{parameter.name} {VALUES.get(parameter.name, 'FOLDER')}]")
         else:
             words.append(shown if parameter.default is parameter.empty else f"[{shown}]")
     return " ".join(words)
@@ -221,7 +227,7 @@ def _how_to_resume(arguments: Sequence[str]) -> list[str]:
     folder = Path(named[0]) if named else runs[-1].parent if runs else Path()
     if (folder / "finetune" / "run.json").is_file() and not (folder / "finetune" / "report.json").is_file():
         return [f"To go on with its fine-tuning: groundup finetune {folder}"]
-    kept = (*folder.glob("checkpoints/step-*/manifest.json"), *folder.glob("seed-*/checkpoints/step-*/manifest.json"))
+    kept = (*folder.glob("checkpoints/step-*/manifest.json"), *folder.glob("*-*/checkpoints/step-*/manifest.json"))
     if folder == Path() or not kept:
         return ["No checkpoint was written yet."]
     return [f"To go on from its newest checkpoint: groundup train --resume {folder}"]

@@ -23,6 +23,7 @@ PLACES: Mapping[str, str] = {
     "prepare": "data.prepare = [{}]",
     "samples": "data.samples = {}",
     "augment": "data.augment = [{}]",
+    "sampling": "data.sampling = {}",
     "model": "model = {}",
     "layers": 'model = {{ use = "Sequential", layers = [{}] }}',
     "with": 'swap = [{{ where = "layers.0", with = {} }}]',
@@ -205,7 +206,8 @@ def _written(slots: tuple[str, ...]) -> tuple[str, ...]:
     """Of the slots that a part fits, those to show a line for: where it is meant first, not where it could go too."""
     if "layers" in slots:
         return ("layers",)
-    return tuple(slot for slot in slots if slot != "with" or len(slots) == 1) or ("",)
+    nested = ("with", "train", "valid", "test")
+    return tuple(slot for slot in slots if slot not in nested or len(slots) == 1) or ("",)
 
 
 def _supplied(part: Any, slot: str, parameters: Mapping[str, inspect.Parameter]) -> tuple[str, ...]:

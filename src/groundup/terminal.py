@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.report import LayerSignal, Metric, Proof
+    from groundup.core.schema import Schema
     from groundup.core.structure import Layer
 
 MOST_LAYERS = 24
@@ -172,8 +173,26 @@ def source(dataset: Dataset) -> None:
         example = next((v for v in column.head(50).to_list() if v is not None), None)
         rows.append((name, dataset.kinds[name], column.null_count(), _short(example)))
     table(("column", "kind", "missing", "for example"), rows)
+    for entry in dataset.history:
+        for line in entry.notes:
+            say(f"  [dim]{escape(line)}[/dim]")
+    if dataset.quarantine.rejected:
+        warn(str(dataset.quarantine))
+        for one in dataset.quarantine.rejected[:5]:
+            warn(f"  {one}")
     for line in dataset.notes:
         warn(line)
+
+
+def schema(found: Schema) -> None:
+    """What train's columns are, and what is held against later data."""
+    rows = [
+        (name, column.kind, column.dtype, f"{column.missing:.1%}", column.said())
+        for name, column in found.columns.items()
+    ]
+    table(("schema of train", "kind", "type", "missing", "range or categories"), rows)
+    declared = [f"{name.replace('_', ' ')} {value}" for name, value in dataclasses.asdict(found.on_new).items()]
+    say(f"  [dim]at prediction: {escape(', '.join(declared))}[/dim]")
 
 
 def splits(made: Splits, leaks: Sequence[Any]) -> None:
@@ -185,6 +204,10 @@ def splits(made: Splits, leaks: Sequence[Any]) -> None:
 
 def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
     """What was learned from train, what each step changed, and the samples that came of it."""
+    from groundup.core.schema import Schema
+
+    if isinstance(fitted.schema, Schema):
+        schema(fitted.schema)
     done = {name: _since_split(part.history) for name, part in made.parts().items()}
     if done["train"]:
         cells = {name: [sum(e.cells_changed.values()) for e in entries] for name, entries in done.items()}
@@ -309,6 +332,15 @@ def metrics(title: str, found: Mapping[str, Mapping[str, Metric]]) -> None:
     names = list(dict.fromkeys(name for one in found.values() for name in one))
     rows = [[name, *(str(one[name]) if name in one else "-" for one in found.values())] for name in names]
     table((title, *found), rows)
+
+
+def label_errors(rows: Sequence[Mapping[str, Any]], looked_at: int) -> None:
+    """The likeliest label errors, and how many there are."""
+    share = len(rows) / max(1, looked_at)
+    say(f"  {len(rows):,} of {looked_at:,} labels are likely wrong ({share:.1%})")
+    names = ("row", "split", "label", "suggested", "margin")
+    if rows:
+        table(names, [[_short(row[name]) for name in names] for row in rows[:20]])
 
 
 @dataclasses.dataclass(frozen=True)

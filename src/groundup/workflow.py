@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from groundup.core.state import TrainState
     from groundup.core.structure import Layer
     from groundup.core.use import Use
+    from groundup.data.cleaning.labels import LabelErrors
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
@@ -57,8 +59,8 @@ class Prepared:
     """Rows of valid and test that stand in train as well."""
     fingerprint: str
     """Of the cleaned data, before the split."""
-    unprepared: Dataset
-    """The validation split as it was before its preparation."""
+    unprepared: Splits
+    """The splits as they were before their preparation."""
 
     @property
     def samples(self) -> Any:
@@ -102,12 +104,32 @@ class Prepared:
 
     def batches(self, training: Training, bookmark: Bookmark) -> Iterator[Batch]:
         """The endless, seeded, resumable stream of training batches."""
-        from groundup.core.use import make
         from groundup.data.loading import batches
 
-        augment = [make(use, "augment", where="recipe.data.augment") for use in self.recipe.data.augment]
         seed, size = self.recipe.seed, training.batch_size
-        return batches(self.encoded["train"], size, seed=seed, bookmark=bookmark, augment=augment)
+        train, augment = self.encoded["train"], self.augmentation()
+        return batches(train, size, seed=seed, bookmark=bookmark, augment=augment, weights=self.weights)
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many rows of train each class has, in the order of the classes; None where there are none."""
+        target = (self.samples.learned or {}).get("target")
+        return target.get("counts") if isinstance(target, Mapping) else None
+
+    @functools.cached_property
+    def weights(self) -> Any:
+        """How often each sample of train is drawn [N], or None where each comes once in an epoch."""
+        from groundup.core.use import make
+
+        use = self.recipe.data.sampling
+        return None if use is None else make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
+
+    def augmentation(self) -> list[Any]:
+        """The steps that change train's samples, made as the recipe describes them."""
+        from groundup.core.use import make
+
+        uses, folder = self.recipe.data.augment, self.recipe.folder
+        return [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
 
     def once(self, split: str, batch_size: int) -> Iterator[Batch]:
         """Each sample of a split once, in order, never augmented."""
@@ -194,9 +216,9 @@ def evaluate(run: str | Path) -> Report:
     """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
     from groundup.evaluation import over_runs
 
-    seeds = _seed_folders(Path(run))
-    if seeds:
-        return over_runs([evaluate(seed) for seed in seeds])
+    parts = _parts_of(Path(run))
+    if parts:
+        return over_runs([evaluate(part) for part in parts], _overlap(parts))
     trained = _reopen(run)
     terminal.stage("evaluate", f"on {trained.prepared.held_out}")
     return _evaluate(trained)
@@ -263,7 +285,7 @@ def show(recipe: str | Path | Recipe, *overrides: str) -> Layer:
 def _outline(prepared: Prepared, model: nn.Module, training: Training) -> Layer:
     from groundup.planning import outline
 
-    return outline(model, prepared.first("train", 2), _objective(training))
+    return outline(model, prepared.first("train", 2), _objective(training, prepared))
 
 
 def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
@@ -276,6 +298,37 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
     return planned
 
 
+def labels(
+    recipe: str | Path | Recipe, *overrides: str, by: str = "logistic_regression", into: Path | None = None
+) -> LabelErrors:
+    """Rows of any split whose label is likely wrong, by confident learning; nothing is dropped.
+
+    In five folds a model answers for rows that it has not seen: a logistic regression on the recipe's own prepared
+    samples, or with ``by`` "recipe" the recipe's own model, trained anew for each fold. The likeliest are shown;
+    ``into`` names a file for all of them, as JSON lines. The step DropLabelErrors drops them, from train alone.
+    """
+    from groundup.core.errors import RecipeError
+    from groundup.data.cleaning import labels as checking
+
+    if by not in ("logistic_regression", "recipe"):
+        raise RecipeError(f"labels: by is {by!r}; expected logistic_regression or recipe.")
+    prepared = prepare(recipe, *overrides)
+    if prepared.samples.task != "classify":
+        raise RecipeError(f"labels: classes can be wrong, and this recipe's task is {prepared.samples.task}.")
+    together = _together(prepared.unprepared)
+    given, classes = checking.given_labels(together, prepared.samples.target, "labels")
+    terminal.stage("cross-validate", "each row is answered for by a model that has not seen it")
+    probabilities = _out_of_fold(prepared, together, given, classes, by == "recipe")
+    found = checking.judged(given, probabilities, classes)
+    split_of = [name for name, part in prepared.unprepared.parts().items() for _ in range(len(part))]
+    rows = [{"split": split_of[i]} for i in found.positions.tolist()]
+    rows = [one | more for one, more in zip(rows, found.rows(together.row_names()), strict=True)]
+    terminal.label_errors(rows, len(given))
+    if into is not None:
+        into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")
+    return found
+
+
 # ---------------------------------------------------------------------------------------------- data
 
 
@@ -285,11 +338,14 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     from groundup.core.errors import DataError, RecipeError
     from groundup.core.preprocessing import Preprocessing
     from groundup.core.use import make
+    from groundup.data.causality import refuse_look_ahead
+    from groundup.data.sources.iterables import as_dataset
 
     recipe = _recipe(recipe, overrides)
     data = recipe.data
     terminal.stage("sources", _short(data.source))
-    dataset: Dataset = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)()
+    source_made = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)
+    dataset: Dataset = as_dataset(source_made(), _short(data.source))
     terminal.source(dataset)
     if dataset.notes:  # what could not be read goes into the ledger too
         dataset = apply(lambda read: read, dataset, _short(data.source))
@@ -297,24 +353,29 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     if data.clean:
         terminal.stage("clean", "every removal goes into the ledger with its reason")
         for i, use in enumerate(data.clean):
+            where = f"recipe.data.clean[{i}]"
+            step = make(use, "clean", where=where, folder=recipe.folder)
             with terminal.busy(_short(use)):
-                dataset = apply(make(use, "clean", where=f"recipe.data.clean[{i}]"), dataset, _short(use))
+                if _in_time(data):
+                    refuse_look_ahead(step, where, dataset)
+                dataset = apply(step, dataset, _short(use))
         terminal.ledger(dataset.history)
     fingerprint = dataset.fingerprint()
     terminal.stage("split", _short(data.split))
     splits: Splits = make(data.split, "split", where="recipe.data.split", seed=recipe.seed)(dataset)
+    source = _without_gone(source, dataset, splits)
     splits = splits.map(lambda part: part.booked(f"split {_short(data.split)}", len(dataset)))
     with terminal.busy("looking for rows that stand in two splits"):
         leaks = _leaks(splits, source)
     terminal.splits(splits, leaks)
     if not len(splits.valid):
         raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
-    unprepared = splits.valid
+    unprepared = splits
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
             samples = make(data.samples, "samples", where="recipe.data.samples")
-            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits)
+            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits, data.on_new)
         else:
             splits = splits.map(preprocessing)
         encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
@@ -327,28 +388,49 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
 def _steps(data: DataRecipe) -> list[Any]:
     """The steps of preparation, which leave the target alone whatever else they are told to leave."""
     from groundup.core.use import make
+    from groundup.data.causality import refuse_look_ahead
 
     target = data.samples.arguments.get("target")
     protected = [target] if isinstance(target, str) else []
     made = []
     for i, use in enumerate(data.prepare):
+        where = f"recipe.data.prepare[{i}]"
         if "exclude" in use.arguments:
             use = use.with_arguments(exclude=[*use.arguments["exclude"], *protected])
-        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=protected))
+        supplied = {"exclude": protected, "target": target} if protected else {"exclude": protected}
+        made.append(make(use, "prepare", where=where, **supplied))
+        if _in_time(data):
+            refuse_look_ahead(made[-1], where)
     return made
 
 
-def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
-    """Rows of valid and test that stand in train as well: texts exactly or nearly, others as they were read.
+def _in_time(data: DataRecipe) -> bool:
+    """Whether the held-out rows are the later ones, so that no step may see what comes behind a row."""
+    from groundup.core.use import resolve
 
-    Rows that are equal only because columns were dropped are different rows.
+    forecast = getattr(resolve(data.samples.target, "samples"), "task", None) == "forecast"
+    return forecast or "by_time" in (resolve(data.split.target, "split").__name__, data.split.arguments.get("way"))
+
+
+def _without_gone(source: Dataset, dataset: Dataset, splits: Splits) -> Dataset:
+    """What was read without columns that the split took away: one that names the part makes no row another."""
+    gone = [name for name in dataset.columns if name not in splits.train.columns and name in source.columns]
+    return dataclasses.replace(
+        source, frame=source.frame.drop(gone), kinds={n: kind for n, kind in source.kinds.items() if n not in gone}
+    )
+
+
+def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
+    """Rows of valid and test that stand in an earlier split as well: texts and images exactly or nearly, others equal.
+
+    These are compared as they were read: rows that are equal only because columns were dropped are different rows.
     """
     from groundup.core.dataset import ROW
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import content_column, find_leaks
 
-    texts = splits.train.of_kind("text")
-    if texts:
-        return tuple(find_leaks(splits, texts[:1]))
+    content = content_column(splits.train)
+    if content is not None:
+        return tuple(find_leaks(splits, content))
     return tuple(
         find_leaks(splits.map(lambda p: p.with_frame(p.frame.select(ROW).join(source.frame, on=ROW), source.kinds)))
     )
@@ -392,16 +474,19 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup.core.report import Proof
     from groundup.data.causality import look_ahead
 
-    objective = _objective(training)
-    batch = next(prepared.batches(training, Bookmark()))
+    objective = _objective(training, prepared)
+    batch = next(prepared.batches(training, Bookmark())).to("cpu")  # where the model is until it is trained
+    _try_mixed_targets(prepared, model, batch, objective)
     some = prepared.targets_of_some("train")
-    checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
+    refuse = prepared.recipe.data.leaks == "refuse"
+    checks = [proof.no_leaks(prepared.leaks, refuse=refuse), proof.masks([some])]
     if prepared.samples.task == "generate":
         checks.append(proof.end_of_text_learned(some, prepared.samples.learned_tokenizer.end_of_text))
     else:
         checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
-        checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
+        checks.append(look_ahead(prepared.samples, prepared.unprepared.valid, prepared.preprocessing))
+    fresh = fresh and not getattr(model, "ANSWERS_FROM_INPUTS", False)
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
@@ -417,7 +502,24 @@ def _signal(prepared: Prepared, model: nn.Module, training: Training) -> tuple[C
     from groundup import proof
 
     batch = prepared.first("train", min(SIGNAL_SAMPLES, training.batch_size))
-    return proof.signal(model, _objective(training), batch)
+    return proof.signal(model, _objective(training, prepared), batch)
+
+
+def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objective: Objective) -> None:
+    """Augmentation that mixes samples makes probabilities of classes: a loss that cannot take them is refused now."""
+    from groundup.core.errors import RecipeError
+
+    if prepared.samples.task != "classify" or not batch.targets["targets"].is_floating_point():
+        return
+    try:
+        _loss_of(model, batch, objective)
+    except Exception as error:  # whatever a loss of one's own says of targets that it does not know
+        names = [type(step).__name__ for step in prepared.augmentation() if hasattr(step, "draw_mix")]
+        raise RecipeError(
+            f"recipe.data.augment: {' and '.join(names)}: mixing makes probabilities [B, classes] of classes, and the "
+            f"objective does not take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out "
+            "the steps that mix."
+        ) from error
 
 
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
@@ -471,9 +573,11 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 
     device = choose_device(training.device)
     precision = choose_precision(training.precision, device, sum(p.numel() for p in model.parameters()))
-    batch = next(next(prepared.batches(training, Bookmark())).parts(-(-training.batch_size // training.accumulate)))
+    batch = next(
+        next(prepared.batches(training, Bookmark())).to("cpu").parts(-(-training.batch_size // training.accumulate))
+    )
     planned = plan_memory(
-        model, batch, _optimizer(model, training), _objective(training), precision.name, training.accumulate
+        model, batch, _optimizer(model, training), _objective(training, prepared), precision.name, training.accumulate
     )
     planned = plan_time(planned, measure_speed(device.type), _steps_of(prepared, training), training.minutes)
     machine = hardware()
@@ -487,8 +591,8 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 def _train(recipe: Recipe, out: Path | None) -> Trained:
     from groundup.core.run import Run, refuse_existing
 
-    if recipe.evaluation.seeds > 1:
-        return _train_seeds(recipe, out)
+    if recipe.runs():
+        return _train_several(recipe, out)
     refuse_existing(out)
     terminal.begin(recipe.name, [f"recipe {recipe.digest()[:12]}, seed {recipe.seed}"])
     prepared = prepare(recipe)
@@ -508,7 +612,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
         run.write_json("structure.json", _outline(prepared, model, recipe.training).to_dict())
-        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
         terminal.stage("train", str(run.folder))
         _learn(trained, _begin(trained))
     return _conclude(trained)
@@ -527,6 +631,8 @@ def _not_without_a_checkpoint(run: Run) -> Iterator[None]:
 
 def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
     """What is known before the first step: the ledger, what was fitted, the proof and the plan."""
+    from groundup.core.schema import Schema
+
     entries: list[Any] = []
     for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
         entries += [entry for entry in part.history if entry not in entries]
@@ -539,8 +645,14 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
+    quarantine = prepared.splits.train.quarantine
+    if quarantine.rejected:
+        run.write("quarantine.jsonl", quarantine.to_json_lines())
+    read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
-    run.write_json("data.json", {"fingerprint": prepared.fingerprint, "rows": rows, "samples": samples})
+    run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
+    if isinstance(prepared.preprocessing.schema, Schema):
+        run.write_json("schema.json", prepared.preprocessing.schema.to_dict())
 
 
 def _begin(trained: Trained, *, measure: bool = True) -> TrainState:
@@ -582,10 +694,11 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     return made
 
 
-def _objective(training: Training) -> Objective:
+def _objective(training: Training, prepared: Prepared) -> Objective:
     from groundup.core.use import make
 
-    made: Objective = make(training.objective, "objective", where="recipe.training.objective")
+    counts = prepared.class_counts
+    made: Objective = make(training.objective, "objective", where="recipe.training.objective", class_counts=counts)
     return made
 
 
@@ -738,7 +851,35 @@ def _evaluate(trained: Trained) -> Report:
             answers = make(use, "baselines")(prepared.encoded["train"], prepared.encoded[split])
         found[_short(use)] = evaluation.score_baseline(metrics, answers, outcome, recipe.seed)
     terminal.metrics(split, found)
-    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint)
+    apart = _scores_apart(trained, outcome)
+    if apart:
+        terminal.metrics(f"{split}: leaked rows apart", {"all": found["model"], **apart})
+    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+
+
+def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:
+    """The metrics on rows that stand in an earlier split as well, and on the others; empty where none does."""
+    from groundup import evaluation
+    from groundup.core.dataset import ROW
+    from groundup.core.use import make
+
+    prepared, recipe = trained.prepared, trained.prepared.recipe
+    split = prepared.held_out
+    leaked = {leak.row for leak in prepared.leaks if leak.split == split}
+    if not leaked or prepared.samples.task == "forecast":  # a window is of many rows
+        return {}
+    metrics = [make(use, "metrics") for use in recipe.evaluation.metrics]
+    if prepared.samples.task != "generate":
+        return evaluation.score_apart(metrics, outcome, leaked, recipe.seed)
+    part = prepared.splits.parts()[split]
+    found, marked = {}, part.frame[ROW].is_in(sorted(leaked))
+    for name, rows in (("clean", ~marked), ("leaked", marked)):
+        if rows.any():  # a text's windows may hold several texts, so these are cut anew
+            encoded = prepared.samples.encode(part.take(rows.arg_true().to_numpy()))
+            again = dataclasses.replace(prepared, encoded={**prepared.encoded, split: encoded})
+            answers = _measure(dataclasses.replace(trained, prepared=again))
+            found[name] = evaluation.score(metrics, answers, recipe.seed)
+    return found
 
 
 def _scores(trained: Trained) -> dict[str, Metric]:
@@ -763,30 +904,31 @@ def _measure(trained: Trained) -> Outcome:
         return evaluation.measure(trained.model, batches, prepared.samples, prepared.encoded[prepared.held_out])
 
 
-def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
-    """The same recipe once for each seed (split, initialisation and order), and the figures over all of them.
+def _train_several(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
+    """The same recipe once for each seed (split, initialisation and order) or fold, and the figures over all of them.
 
-    With a ``parent`` that was stopped, seeds that have their report stay as they are.
+    With a ``parent`` that was stopped, parts that have their report stay as they are.
     """
     from groundup.core.report import Report
     from groundup.core.run import Run
     from groundup.evaluation import over_runs
 
     parent = parent or Run.create(recipe, out)
-    reports: list[Report] = []
-    for seed in range(recipe.seed, recipe.seed + recipe.evaluation.seeds):
-        folder = parent.folder / f"seed-{seed}"
+    folders: list[Path] = []
+    for name, one in recipe.runs():
+        folder = parent.folder / name
         if not (folder / "report.json").is_file():
-            one = dataclasses.replace(recipe, seed=seed, evaluation=dataclasses.replace(recipe.evaluation, seeds=1))
-            with terminal.quiet() if reports else contextlib.nullcontext():
+            with terminal.quiet() if folders else contextlib.nullcontext():
                 _train_or_resume(one, folder)
-        reports.append(Report.from_dict(Run.open(folder).read_json("report.json")))
-        terminal.say(f"  seed {seed}: done")
-    report = over_runs(reports)
-    terminal.stage("all seeds", f"means over {len(reports)} seeds, with 95% intervals")
+        folders.append(folder)
+        terminal.say(f"  {name.replace('-', ' ')}: done")
+    reports = [Report.from_dict(Run.open(folder).read_json("report.json")) for folder in folders]
+    report = over_runs(reports, _overlap(folders))
+    what = folders[0].name.partition("-")[0]
+    terminal.stage(f"all {what}s", f"means over {len(reports)} {what}s, with 95% intervals")
     terminal.metrics(report.split, {"model": report.metrics, **report.baselines})
     parent.write_json("report.json", report.to_dict())
-    first = Run.open(parent.folder / f"seed-{recipe.seed}")
+    first = Run.open(folders[0])
     parent.write_json(
         "chosen.json", {"checkpoint": f"{first.folder.name}/{first.read_json('chosen.json')['checkpoint']}"}
     )
@@ -796,17 +938,77 @@ def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) ->
 
 
 def _train_or_resume(recipe: Recipe, folder: Path) -> None:
-    if any((folder / "checkpoints").glob("step-*")):
+    if any((folder / "checkpoints").glob("step-*")) or (recipe.runs() and (folder / "run.json").is_file()):
         _resume(folder)
         return
     shutil.rmtree(folder, ignore_errors=True)  # killed before its first checkpoint
     _train(recipe, folder)
 
 
-def _seed_folders(folder: Path) -> list[Path]:
-    """The runs of single seeds inside a run over several."""
-    found = [path for path in folder.glob("seed-*") if (path / "run.json").is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
+def _parts_of(folder: Path) -> list[Path]:
+    """The runs of single seeds or folds inside a run over several."""
+    found = [path for kind in ("seed", "fold") for path in folder.glob(f"{kind}-*") if (path / "run.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def _overlap(folders: list[Path]) -> float:
+    """Held-out rows for each row of train where the runs are folds, which share most of their training rows."""
+    return 1 / (len(folders) - 1) if folders[0].name.startswith("fold-") else 0.0
+
+
+def _together(splits: Splits) -> Dataset:
+    """The rows of all splits, train first, as one dataset that is not split."""
+    import polars as pl
+
+    parts = list(splits.parts().values())
+    return dataclasses.replace(parts[0], frame=pl.concat([part.frame for part in parts if len(part)]), split=None)
+
+
+def _out_of_fold(
+    prepared: Prepared, together: Dataset, given: Any, classes: list[Any], own_model: bool, folds: int = 5
+) -> Any:
+    """[n, K] probabilities for each row from what was fitted without its fold, preparation included."""
+    import numpy as np
+
+    from groundup.core.dataset import ROW, Splits
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.cleaning.labels import folds_of
+    from groundup.evaluation.baselines import logistic_regression
+
+    data = prepared.recipe.data
+    fold = folds_of(given, folds, prepared.recipe.seed)
+    position = {row: i for i, row in enumerate(together.frame[ROW].to_list())}
+    probabilities = np.zeros((len(given), len(classes)))
+    for number in range(folds):
+        with terminal.quiet():
+            train, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            empty = together.take(np.empty(0, dtype=np.int64), "test")
+            parts = Splits(together.take(train, "train"), together.take(held, "valid"), empty)
+            samples = make(data.samples, "samples", where="recipe.data.samples")
+            preprocessing, parts = Preprocessing.fit(_steps(data), samples, parts)
+            encoded = {name: preprocessing.samples.encode(part) for name, part in parts.parts().items()}
+            one = dataclasses.replace(prepared, splits=parts, preprocessing=preprocessing, encoded=encoded)
+            answers = _answers(one) if own_model else logistic_regression(encoded["train"], encoded["valid"])
+        columns = [classes.index(name) for name in preprocessing.samples.learned["target"]["classes"]]
+        rows = [position[row] for row in encoded["valid"].rows.tolist()]
+        probabilities[np.ix_(rows, columns[: answers.shape[1]])] = answers
+        terminal.say(f"  fold {number + 1} of {folds}: {len(rows):,} rows")
+    return probabilities
+
+
+def _answers(prepared: Prepared) -> Any:
+    """What the recipe's own model says of the validation split once it is trained; no folder is left."""
+    from groundup.core.run import Run
+    from groundup.training import fit
+
+    training = prepared.recipe.training
+    trained = Trained(Run(Path()), prepared, design(prepared), training, _objective(training, prepared))
+    state = _begin(trained)
+    stream = prepared.batches(training, state.bookmark)
+    for _ in fit(state, stream, trained.objective, clip_norm=training.clip_norm, accumulate=training.accumulate):
+        pass
+    return _measure(trained).decoded
 
 
 # ---------------------------------------------------------------------------------------------- later verbs
@@ -818,8 +1020,8 @@ def _resume(folder: Path) -> Trained:
     from groundup.core.run import Run
 
     run = Run.open(folder)
-    if run.recipe().evaluation.seeds > 1 and not run.checkpoints.is_dir():
-        return _train_seeds(run.recipe(), None, run)
+    if run.recipe().runs() and not run.checkpoints.is_dir():
+        return _train_several(run.recipe(), None, run)
     checkpoint, passed_over = run.newest()
     for line in passed_over:
         terminal.warn(f"passed over: {line}")
@@ -850,7 +1052,7 @@ def _as_finetuned(trained: Trained) -> Trained:
     make(wanted.method, "method", where="recipe.finetune.method")(trained.model)
     prepared = trained.prepared if wanted.samples is None else _without_twins(trained.prepared)
     return dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
 
 
@@ -881,7 +1083,7 @@ def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *
             raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
         terminal.warn(f"{changed}; figures may differ for that reason")
     model = move(design(prepared), choose_device(recipe.training.device))
-    return Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+    return Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
 
 
 def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Trained:
@@ -896,7 +1098,7 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
     seed_everything(trained.prepared.recipe.seed)
     prepared = _prepared_for(trained.prepared, wanted)
     tuned = dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
     before = _scores(tuned)
     make(wanted.method, "method", where="recipe.finetune.method")(tuned.model)
@@ -955,7 +1157,7 @@ def _twins(texts: Mapping[str, list[str]]) -> list[int]:
     import polars as pl
 
     from groundup.core.dataset import Dataset, Splits
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import find_leaks
 
     def part(name: Split) -> Dataset:
         return dataclasses.replace(Dataset.of(pl.DataFrame({"text": texts[name]}), {"text": "text"}), split=name)

@@ -12,8 +12,11 @@ import numpy as np
 import polars as pl
 
 from groundup.core.errors import DataError, nearest
+from groundup.core.novelty import New
+from groundup.core.quarantine import Quarantine
+from groundup.core.rows import frame_of
 
-Kind = Literal["number", "category", "boolean", "text", "image", "time", "id"]
+Kind = Literal["number", "category", "boolean", "text", "image", "time", "id", "list"]
 Split = Literal["train", "valid", "test", "serve"]
 
 ROW = "_row"
@@ -47,7 +50,8 @@ class Dataset:
     """Rows of columns, as polars holds them.
 
     ``frame`` has the column ``_row`` beside those in ``kinds`` (column -> what it means). Images are
-    Binary (an encoded file) or Array/List columns of bytes; a column of kind "id" names the row to people.
+    Binary (an encoded file) or Array/List columns of bytes; a column of kind "id" names the row to people; one of kind
+    "list" holds a list a row, such as the messages of a conversation or tags, which no step touches unless it is named.
     ``pending`` holds removals and notes that a step has made and the runner has not yet booked.
     """
 
@@ -59,6 +63,10 @@ class Dataset:
     notes: tuple[str, ...] = ()
     origin: str = ""
     """Where the rows came from, for messages: a file or folder."""
+    quarantine: Quarantine = Quarantine()
+    """What the source read and could not take; it travels along unchanged."""
+    new: tuple[New, ...] = ()
+    """What these rows, given to predict on, have that train did not."""
 
     def __len__(self) -> int:
         return self.frame.height
@@ -74,6 +82,17 @@ class Dataset:
                 raise DataError(f"{origin or 'data'}: there is no column {name!r}.{nearest(name, frame.columns)}")
         inferred = {n: given.get(n) or infer_kind(frame[n]) for n in frame.columns if n != ROW}
         return cls(frame=frame, kinds=inferred, origin=origin)
+
+    @classmethod
+    def of_rows(cls, rows: Any, kinds: Mapping[str, Kind] | None = None, *, origin: str = "") -> Dataset:
+        """A dataset from Python values: dicts, (x, y) pairs, a polars or pandas frame, numpy arrays.
+
+        What cannot be taken, and why, stands in ``quarantine``; see ``groundup.core.rows`` for how values are read.
+        Raises DataError when there is nothing, or nothing that can be taken.
+        """
+        made = frame_of(rows, origin or "rows")
+        dataset = cls.of(made.frame, kinds, origin=origin)
+        return dataclasses.replace(dataset, quarantine=made.quarantine).note(*made.notes)
 
     @property
     def columns(self) -> list[str]:
@@ -175,8 +194,10 @@ def infer_kind(column: pl.Series) -> Kind:
         return "number"
     if kind.is_temporal():
         return "time"
-    if kind == pl.Binary or isinstance(kind, (pl.Array, pl.List)):
+    if kind == pl.Binary or (isinstance(kind, (pl.Array, pl.List)) and _innermost(kind) == pl.UInt8):
         return "image"
+    if isinstance(kind, (pl.Array, pl.List)):
+        return "list"
     if kind == pl.String:
         lengths = column.drop_nulls().str.len_chars()
         distinct = column.n_unique()
@@ -184,6 +205,12 @@ def infer_kind(column: pl.Series) -> Kind:
         many = distinct > max(50, 0.5 * len(column))
         return "text" if wordy or many else "category"
     return "category"
+
+
+def _innermost(kind: pl.DataType) -> pl.DataType:
+    while isinstance(kind, (pl.Array, pl.List)):
+        kind = kind.inner if isinstance(kind.inner, pl.DataType) else kind.inner()
+    return kind
 
 
 def apply(step: Callable[[Dataset], Dataset], dataset: Dataset, name: str) -> Dataset:

@@ -21,6 +21,8 @@ from torch import Tensor
 from groundup.core.coerce import coerce
 from groundup.core.dataset import Dataset, Kind, Splits, apply
 from groundup.core.errors import CheckpointError, DataError
+from groundup.core.novelty import DECLARED_NOTHING, OnNew
+from groundup.core.schema import Schema
 from groundup.core.use import Use, import_path, resolve, signature_of
 
 
@@ -100,12 +102,18 @@ class Preprocessing:
     prepare: tuple[Any, ...]
     samples: Any
     schema: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
-    """Column kinds as they were before the first step: what raw input is read against."""
+    """The columns as they were before the first step, mostly a ``Schema``: what raw input is held against."""
 
     @classmethod
-    def fit(cls, prepare: Sequence[Any], samples: Any, splits: Splits) -> tuple[Preprocessing, Splits]:
-        """Fit each step on train, carry it out on all three parts, and fit the builder of samples last."""
-        schema = dict(splits.train.kinds)
+    def fit(
+        cls, prepare: Sequence[Any], samples: Any, splits: Splits, on_new: OnNew = DECLARED_NOTHING
+    ) -> tuple[Preprocessing, Splits]:
+        """Learn the schema and fit each step on train, carry it out on all three parts; the samples come last.
+
+        What validation and test rows have that train did not is noted; they are changed by the steps alone.
+        """
+        schema = Schema.of(splits.train, on_new)
+        splits = splits.map(lambda part: part if part.split == "train" else _noted(schema, part))
         fitted: list[Any] = []
         for step in prepare:
             step = fit_step(step, splits.train)
@@ -115,7 +123,9 @@ class Preprocessing:
         return cls(tuple(fitted), fit_step(samples, splits.train), schema), splits
 
     def __call__(self, dataset: Dataset) -> Dataset:
-        """Every fitted step over new rows."""
+        """Every fitted step over new rows. Raises DataError for a column of another type than train's."""
+        if isinstance(self.schema, Schema):
+            self.schema.check_types(dataset)
         for step in self.prepare:
             dataset = apply(step, dataset, step_name(step))
         return dataset
@@ -125,7 +135,7 @@ class Preprocessing:
         table = {
             "prepare": [_call(step) for step in self.prepare],
             "samples": _call(self.samples),
-            "schema": dict(self.schema),
+            "schema": self.schema.to_dict() if isinstance(self.schema, Schema) else dict(self.schema),
         }
         return json.dumps(table, ensure_ascii=False, indent=1)
 
@@ -135,9 +145,17 @@ class Preprocessing:
         try:
             table = json.loads(text)
             prepare = tuple(_recall(call, "prepare", trusted) for call in table["prepare"])
-            return cls(prepare, _recall(table["samples"], "samples", trusted), dict(table["schema"]))
+            given = table["schema"]
+            schema = Schema.from_dict(given) if isinstance(given.get("columns"), dict) else dict(given)
+            return cls(prepare, _recall(table["samples"], "samples", trusted), schema)
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"preprocessing.json: cannot be read: {error!r}.") from error
+
+
+def _noted(schema: Schema, part: Dataset) -> Dataset:
+    """A part with a note on each column that has what train did not."""
+    names = part.row_names() if len(part) else []
+    return part.note(*(one.said(names) for one in schema.find_new(part)))
 
 
 def fit_step(step: Any, train: Dataset) -> Any:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from groundup.core.coerce import read_table
 from groundup.core.errors import GroundupError, RecipeError
-from groundup.core.use import Use, check, with_defaults
+from groundup.core.novelty import OnNew
+from groundup.core.use import Use, check, resolve, signature_of, with_defaults
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,9 +27,15 @@ class DataRecipe:
     source: Use
     clean: tuple[Use, ...] = ()
     split: Use = Use("random")
+    leaks: Literal["refuse", "report"] = "refuse"
+    """What becomes of rows that stand in two splits: no run, or figures for clean and for leaked rows apart."""
     prepare: tuple[Use, ...] = ()
     samples: Use = Use("Rows")
     augment: tuple[Use, ...] = ()
+    sampling: Use | None = None
+    """How often each sample of train is drawn; by default each once in an epoch."""
+    on_new: OnNew = OnNew()
+    """What is done at prediction with what train did not have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,6 +158,27 @@ class Recipe:
         found = [("recipe.training", self.training)]
         if self.finetune is not None:
             found.append(("recipe.finetune.training", self.finetune.training))
+        return found
+
+    def runs(self) -> list[tuple[str, Recipe]]:
+        """(folder, recipe) of each run that this recipe stands for: its seeds, or the folds of a split that names none.
+
+        Empty for a single run. A split has folds where it takes ``folds`` and ``fold``, and ``fold`` is left open.
+        """
+        first, many = self.seed, self.evaluation.seeds
+        if many > 1:
+            once = dataclasses.replace(self.evaluation, seeds=1)
+            return [
+                (f"seed-{n}", dataclasses.replace(self, seed=n, evaluation=once)) for n in range(first, first + many)
+            ]
+        split = self.data.split
+        parameters, _ = signature_of(resolve(split.target, "split", where="recipe.data.split"))
+        if not {"fold", "folds"} <= parameters.keys() or split.arguments.get("fold") is not None:
+            return []
+        found: list[tuple[str, Recipe]] = []
+        for fold in range(split.arguments.get("folds", parameters["folds"].default)):
+            data = dataclasses.replace(self.data, split=split.with_arguments(fold=fold))
+            found.append((f"fold-{fold}", dataclasses.replace(self, data=data)))
         return found
 
     def checked(self) -> Recipe:

@@ -22,11 +22,13 @@ from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
     "source": ("groundup.data.sources",),
+    **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources",)),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
     "prepare": ("groundup.data.prepare",),
     "samples": ("groundup.data.samples",),
     "augment": ("groundup.data.augmentation",),
+    "sampling": ("groundup.data.sampling",),
     "model": ("groundup.models", "groundup.nn"),
     "layers": ("groundup.nn",),
     "branches": ("groundup.nn",),
@@ -39,6 +41,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "router": ("groundup.nn.experts",),
     "tokenizer": ("groundup.data.tokenization",),
     "steps": ("groundup.data.series",),
+    "detector": ("groundup.data.prepare.detectors",),
     "loss": ("groundup.nn.losses",),
     "objective": ("groundup.training.objectives",),
     "optimizer": ("groundup.optim",),
@@ -55,23 +58,26 @@ _SHAPES = (*_INTO, "out_features")
 
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "source": ("folder",),
+    "clean": ("folder",),
     "split": ("seed",),
-    "prepare": ("exclude", "learned"),
+    "prepare": ("exclude", "learned", "target"),
     "samples": ("learned",),
+    "augment": ("folder",),
     "tokenizer": ("learned",),
-    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon"),
+    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon", "target_input"),
     **dict.fromkeys(_LAYER_SLOTS[1:], _SHAPES),
     "norm": ("in_features",),
     "positions": ("head_dim", "num_heads"),
     "router": ("num_experts", "num_chosen", "in_features"),
     "optimizer": ("params",),
+    "objective": ("class_counts",),
     "init": ("generator",),
 }
 """Slot -> arguments that the run offers when the recipe leaves them open; their defaults are never spelled out."""
 
 HANDED: Mapping[str, int] = {
     "source": 0,
-    **dict.fromkeys(("clean", "split", "prepare", "schedule", "method", "init"), 1),
+    **dict.fromkeys(("clean", "split", "prepare", "sampling", "schedule", "method", "init"), 1),
     **dict.fromkeys(("loss", "objective"), 2),
 }
 """Slot -> how many arguments a function named there is called with; whatever else it needs, the recipe gives."""

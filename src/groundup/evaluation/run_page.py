@@ -9,7 +9,7 @@ from typing import Any
 
 from groundup.core.dataset import Entry
 from groundup.core.plan import Plan, format_bytes, format_seconds
-from groundup.core.report import Check, Report
+from groundup.core.report import Check, Metric, Report
 from groundup.core.run import Run
 from groundup.core.structure import Layer
 from groundup.evaluation.figures import Bar, Line, bar_chart, line_chart
@@ -114,7 +114,24 @@ def _measured(report: Report) -> str:
         if name not in report.metrics
     ]
     below = paragraph("; ".join(of_their_own)) if of_their_own else ""
-    return metrics_table(dataclasses.replace(report, baselines=shared)) + below + "".join(pairs)
+    return metrics_table(dataclasses.replace(report, baselines=shared)) + below + _leaks(report) + "".join(pairs)
+
+
+def _leaks(report: Report) -> str:
+    """What rows that stand in an earlier split as well do to the figures."""
+    if not report.leaks:
+        return ""
+    names = list(report.metrics)
+    rows = [
+        [label, *(str(found[name]) if name in found else "-" for name in names), f"{_most(found):,}"]
+        for label, found in {"all rows": report.metrics, **report.leaks}.items()
+    ]
+    lead = "Rows that stand in an earlier split as well, exactly or nearly, apart from the clean ones:"
+    return paragraph(lead) + table(["rows", *names, "n"], rows, range(1, len(names) + 2))
+
+
+def _most(found: Mapping[str, Metric]) -> int:
+    return max((metric.n for metric in found.values()), default=0)
 
 
 def _finetuned(run: Run) -> str | None:

@@ -5,5 +5,7 @@ from __future__ import annotations
 from groundup.models.llama import Llama
 from groundup.models.lstm import LSTM
 from groundup.models.mlp import MLP
+from groundup.models.rev_in import RevIN
+from groundup.models.text_cnn import TextCNN
 
-__all__ = ["LSTM", "MLP", "Llama"]
+__all__ = ["LSTM", "MLP", "Llama", "RevIN", "TextCNN"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +27,27 @@ class NoTargetsError(ProofError):
     """A batch, or a part of one, in which there is nothing to learn."""
 
 
-def supervised(model: nn.Module, batch: Batch, loss: LossFunction | None = None, balance: float = 0.0) -> Loss:
+def supervised(
+    model: nn.Module,
+    batch: Batch,
+    loss: LossFunction | None = None,
+    class_weights: Sequence[float] | Literal["balanced"] | None = None,
+    class_counts: Sequence[int] | None = None,
+    balance: float = 0.0,
+) -> Loss:
     """``loss(model(**inputs), **targets)``, a mean over the targets; without ``loss``, the cross entropy.
 
-    Class targets of -100 do not count. In training ``balance`` times the mean balance loss of its mixtures of experts
-    is added. Raises NoTargetsError when none counts, RecipeError when the loss is not one number, or when there is
-    nothing to balance.
+    Class targets of -100 do not count. ``class_weights`` are given to the loss, one for each class in sorted order, or
+    "balanced": n / (C n_c) for a class with n_c of the n rows of train and C classes, so that all classes weigh the
+    same together (King and Zeng 2001); ``class_counts`` are train's n_c, which a run supplies. In training ``balance``
+    times the mean balance loss of the model's mixtures of experts is added. Raises NoTargetsError when no target
+    counts, RecipeError when the loss is not one number, takes no class weights, or there is nothing to balance.
     """
-    count = count_targets(batch)
+    count: float = count_targets(batch)
     loss = loss or _cross_entropy()
+    if class_weights is not None:
+        weights = balanced_weights(class_counts) if class_weights == "balanced" else list(class_weights)
+        loss, count = _weighted(loss, weights, batch, count)
     with _balances(model, balance) as balances:
         output = model(**batch.inputs)
     if len(batch.targets) == 1:  # by place, since torch's own losses name it otherwise
@@ -42,6 +55,36 @@ def supervised(model: nn.Module, batch: Batch, loss: LossFunction | None = None,
     else:
         total = _scalar(loss(output, **batch.targets), loss)
     return _with_balance(total, count, balances, balance)
+
+
+def balanced_weights(class_counts: Sequence[int] | None) -> list[float]:
+    """n / (C n_c) for each class. Raises RecipeError where there are no counts, or a class has none."""
+    if not class_counts or min(class_counts) < 1:
+        raise RecipeError(
+            'objective.class_weights: "balanced" is made from how many rows of each class train has; '
+            f"read {class_counts}. Is there a class to predict?"
+        )
+    total = sum(class_counts)
+    return [total / (len(class_counts) * count) for count in class_counts]
+
+
+def _weighted(loss: LossFunction, weights: list[float], batch: Batch, count: float) -> tuple[LossFunction, float]:
+    """The loss with its weights, and what its mean is over: the targets, or for cross entropy their weights."""
+    plain = getattr(loss, "func", loss)
+    if "class_weights" not in inspect.signature(plain).parameters:
+        name = getattr(plain, "__name__", type(plain).__name__)
+        raise RecipeError(
+            f"objective.class_weights: the loss {name} takes no class_weights; cross_entropy and focal do."
+        )
+    weighted = functools.partial(loss, class_weights=weights)
+    if plain is not _cross_entropy():
+        return weighted, count
+    targets = batch.targets["targets"]
+    table = torch.tensor(weights, dtype=torch.float64)
+    if targets.is_floating_point():
+        return weighted, float((targets.detach().cpu().to(torch.float64) @ table).sum())
+    numbers = targets.detach().cpu().flatten()
+    return weighted, float(table[numbers[numbers != IGNORED]].sum())
 
 
 def language_modelling(model: nn.Module, batch: Batch, balance: float = 0.0) -> Loss:
@@ -78,7 +121,7 @@ def _balances(model: nn.Module, weight: float) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _with_balance(total: Tensor, count: int, balances: list[Tensor], weight: float) -> Loss:
+def _with_balance(total: Tensor, count: float, balances: list[Tensor], weight: float) -> Loss:
     if not balances:
         return Loss(total, count)
     balance = torch.stack(balances).mean()
