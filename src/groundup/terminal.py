@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from groundup.core.report import LayerSignal, Metric, Proof
     from groundup.core.schema import Schema
     from groundup.core.structure import Layer
+    from groundup.data.shards import Shards
 
 MOST_LAYERS = 24
 """Rows of a table of layers, at most."""
@@ -195,11 +196,36 @@ def schema(found: Schema) -> None:
     say(f"  [dim]at prediction: {escape(', '.join(declared))}[/dim]")
 
 
+def shards(read: Shards, memory_bytes: int) -> None:
+    """What was read of a source that does not fit in memory."""
+    say(
+        f"  {len(read):,} rows from {escape(read.origin or 'the source')}, {format_bytes(read.size_bytes)}, in "
+        f"{len(read.files)} shards, since they do not fit in a memory of {format_bytes(memory_bytes)}"
+    )
+    table(("column", "kind", "type"), [(name, read.kinds[name], read.schema[name]) for name in read.columns])
+
+
 def splits(made: Splits, leaks: Sequence[Any]) -> None:
     """Rows of each part, and whether any stands in two of them."""
     total = sum(len(part) for part in made.parts().values()) or 1
     table(("split", "rows", "share"), [(n, len(p), f"{len(p) / total:.1%}") for n, p in made.parts().items()])
     say(f"  [red]{len(leaks)} rows stand in two splits[/red]" if leaks else "  no row of valid or test stands in train")
+
+
+def prepared(made: Splits) -> None:
+    """What each step of the preparation changed, and what its statistics were learned from."""
+    done = {name: _since_split(part.history) for name, part in made.parts().items()}
+    if not done["train"]:
+        return
+    rows = [
+        (
+            entry.step,
+            *(sum(entries[i].cells_changed.values()) for entries in done.values()),
+            ", ".join(f"{count:,} rows of {split}" for split, count in entry.learned_from.items()) or "nothing",
+        )
+        for i, entry in enumerate(done["train"])
+    ]
+    table(("step", *(f"cells of {name}" for name in done), "learned from"), rows)
 
 
 def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
@@ -211,7 +237,7 @@ def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encod
     done = {name: _since_split(part.history) for name, part in made.parts().items()}
     if done["train"]:
         cells = {name: [sum(e.cells_changed.values()) for e in entries] for name, entries in done.items()}
-        removed = {name: sum(len(e.removed) for e in entries) for name, entries in done.items()}
+        removed = {name: sum(e.num_removed for e in entries) for name, entries in done.items()}
         rows = [
             (entry.step, *(cells[name][i] if i < len(cells[name]) else 0 for name in done), "; ".join(entry.notes))
             for i, entry in enumerate(done["train"])
@@ -230,6 +256,42 @@ def encoded(builder: Any, parts: Mapping[str, Encoded]) -> None:
     """How many samples came of each split, and what a model may ask for."""
     table(("split", "samples"), [(name, len(samples)) for name, samples in parts.items()])
     say(f"  [dim]{escape(', '.join(f'{name} {value}' for name, value in builder.sizes().items()))}[/dim]")
+
+
+def findings(found: Iterable[Any]) -> None:
+    """What was noticed in data, the gravest first."""
+    marks = {"mend": "[red]mend[/red]", "look": "[yellow]look[/yellow]", "know": "[dim]know[/dim]"}
+    rows = [(Marked(marks[one.level]), one.what, one.saw) for one in found]
+    table(("", "what", "seen"), rows) if rows else say("  [green]nothing stands out[/green]")
+
+
+def difference(found: Any) -> None:
+    """What differs from one version of data to another."""
+    seen, columns = found.rows, found.columns
+    say(f"  {seen.before:,} rows before, {seen.after:,} after; rows told apart {escape(seen.matched_by)}")
+    if not found.differs:
+        say("  [green]nothing differs[/green]")
+        return
+    rows = [
+        ("rows added", seen.added, "; ".join(seen.added_examples)),
+        ("rows removed", seen.removed, "; ".join(seen.removed_examples)),
+        ("rows changed", seen.changed, ""),
+        ("rows in another order", "yes" if seen.moved else "no", ""),
+        ("columns added", len(columns.added), ", ".join(columns.added)),
+        ("columns removed", len(columns.removed), ", ".join(columns.removed)),
+        ("types changed", len(columns.retyped), "; ".join(f"{n}: {a} -> {b}" for n, a, b in columns.retyped[:5])),
+        ("duplicate rows", f"{seen.duplicates[0]:,} -> {seen.duplicates[1]:,}", ""),
+    ]
+    table(("", "how many", "such as"), rows)
+    if found.cells:
+        shown = [(c.column, c.count, "; ".join(f"{r}: {a} -> {b}" for r, a, b in c.examples[:3])) for c in found.cells]
+        table(("cells of", "changed", "such as"), shown)
+    moved = [one for one in found.drift if one.stability >= 0.01 or one.new][:12]
+    if moved:
+        drift = [
+            (one.column, f"{one.stability:.3f}", "moved" if one.moved else "", ", ".join(one.new[:4])) for one in moved
+        ]
+        table(("distribution of", "stability index", "", "new values"), drift)
 
 
 def sample(tokens: Sequence[tuple[str, bool]]) -> None:

@@ -5,6 +5,7 @@ Each verb reads top to bottom and imports the parts it needs; the parts meet now
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import dataclasses
@@ -12,7 +13,9 @@ import functools
 import json
 import math
 import shutil
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from groundup.core.structure import Layer
     from groundup.core.use import Use
     from groundup.data.cleaning.labels import LabelErrors
+    from groundup.data.pages import Inspected
+    from groundup.data.shards import Shards, Workshop
+    from groundup.data.versions import Difference
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
@@ -61,6 +67,8 @@ class Prepared:
     """Of the cleaned data, before the split."""
     unprepared: Splits
     """The splits as they were before their preparation."""
+    shop: Workshop
+    """Where parts that do not fit in memory are worked on."""
 
     @property
     def samples(self) -> Any:
@@ -329,60 +337,506 @@ def labels(
     return found
 
 
+# ---------------------------------------------------------------------------------------------- looking at data
+
+
+def new(data: str | Path, *, target: str | None = None, out: Path | None = None) -> Path:
+    """Write a commented recipe for data: a table, a series, a folder of images, or text. It trains as it is.
+
+    Every choice has its reason beside it; what a person should look at stands at the top. ``target`` is the column to
+    be predicted; images have their folders, and plain text needs none. Lies in ``NAME.toml`` unless told otherwise, and
+    an existing file is never overwritten.
+    """
+    from groundup.core.recipe import read_recipe
+    from groundup.data.drafting import draft_recipe, write_draft
+    from groundup.data.opening import open_data
+
+    terminal.begin("new", [str(data)])
+    with terminal.busy("reading"):
+        opened = open_data(data)
+    terminal.source(opened.dataset)
+    file = out or Path(f"{opened.name}.toml")
+    with terminal.busy("looking at every column"):
+        draft = draft_recipe(opened, target, file.parent)
+    write_draft(draft, file, lambda path: read_recipe(path))
+    terminal.code(draft.to_toml())
+    terminal.say(f"\n[bold]{file}[/bold] is written. Next: groundup check {file}, then groundup train {file}")
+    return file
+
+
+def inspect(data: str | Path | Recipe, *overrides: str, target: str | None = None, out: Path | None = None) -> Path:
+    """Write one HTML page on data: per column type, gaps, distribution, outliers, duplicates, leaks, what to do.
+
+    ``data`` is a file or a folder; or a recipe or a run, and then the page also shows the parts, what moved between
+    them, rows in two of them, what was fitted on which rows, and augmentation before and after. Lies in ``NAME.html``
+    unless told otherwise.
+    """
+    from groundup.data.pages import inspect_path, write_page
+
+    terminal.begin("inspect", [str(data) if isinstance(data, (str, Path)) else data.name])
+    if isinstance(data, (str, Path)) and not _is_recipe(data):
+        with terminal.busy("looking at every column"):
+            name, found = inspect_path(data, target)
+    else:
+        name, found = _inspect_recipe(data, overrides, target)
+    terminal.findings(found.findings)
+    file = write_page(found.html, out or Path(f"{name}.html"))
+    terminal.say(f"\n[bold]{file}[/bold] is written; open it in a browser.")
+    return file
+
+
+def diff(first: str | Path, second: str | Path, *, key: str | None = None, out: Path | None = None) -> Difference:
+    """What differs between two versions of data: rows added, removed and changed, cells by column, distributions.
+
+    Each is a file, a folder of cleaned data, a run or a recipe. Rows are told apart by ``key`` (columns, with commas
+    between), else by what names or numbers them in both. ``out`` is a JSON file for all that was found. The command
+    line ends with 0 when nothing differs, and with 3 when something does.
+    """
+    from groundup.data.versions import compare
+
+    terminal.begin("diff", [str(first), str(second)])
+    with terminal.busy("reading"):
+        before, after = _version(first), _version(second)
+    with terminal.busy("comparing"):
+        found = compare(before, after, [name.strip() for name in key.split(",")] if key else [])
+    terminal.difference(found)
+    if out is not None:
+        out.write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+    return found
+
+
+def _is_recipe(data: str | Path | Recipe) -> bool:
+    """Whether this is a recipe, or a run that has one."""
+    if not isinstance(data, (str, Path)):
+        return True
+    place = Path(data)
+    return (place.suffix in (".toml", ".py") and place.is_file()) or (place / "run.json").is_file()
+
+
+def _recipe_of(data: str | Path | Recipe, overrides: tuple[str, ...] = ()) -> Recipe:
+    """A recipe, or the one that a run was started with."""
+    from groundup.core.run import Run
+
+    if isinstance(data, (str, Path)) and (Path(data) / "run.json").is_file():
+        return _recipe(Run.open(data).recipe(), overrides)
+    return _recipe(data, overrides)
+
+
+def _version(data: str | Path) -> Dataset:
+    """One version of data; of a recipe or a run, what its steps leave before the split."""
+    from groundup.data.versions import read_version
+
+    if not _is_recipe(data):
+        return read_version(data)
+    with terminal.quiet():
+        _, cleaned = _cleaned(_recipe_of(data))
+    return dataclasses.replace(cleaned, origin=str(data))
+
+
+def _inspect_recipe(data: str | Path | Recipe, overrides: tuple[str, ...], target: str | None) -> tuple[str, Inspected]:
+    """The page of what a recipe makes of its data."""
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.pages import inspect_dataset, recipe_sections
+
+    recipe = _recipe_of(data, overrides)
+    asked = recipe.data.samples.arguments.get("target")
+    target = target or (asked if isinstance(asked, str) else None)
+    cleaned, splits, leaks = _parted(recipe)
+    samples = make(recipe.data.samples, "samples", where="recipe.data.samples")
+    preprocessing, prepared = Preprocessing.fit(_steps(recipe.data), samples, splits)
+    extra = recipe_sections(splits, leaks, target, preprocessing, _augmented(recipe, preprocessing, prepared.train))
+    return recipe.name, inspect_dataset(cleaned, recipe.name, target, recipe=recipe.to_toml(), extra=extra)
+
+
+def _augmented(recipe: Recipe, preprocessing: Preprocessing, train: Dataset) -> list[Any]:
+    """Some samples of train before and after each step of augmentation."""
+    from groundup.core.use import make
+    from groundup.data.augmentation import before_and_after
+
+    if not recipe.data.augment:
+        return []
+    uses, folder = recipe.data.augment, recipe.folder
+    steps = [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
+    return before_and_after(preprocessing.samples.encode(train), steps, count=4, seed=recipe.seed)
+
+
 # ---------------------------------------------------------------------------------------------- data
 
 
+def clean(
+    recipe: str | Path | Recipe,
+    *overrides: str,
+    out: Path | None = None,
+    runner: str | None = None,
+    memory: str | None = None,
+) -> Path:
+    """Source, cleaning, split and preparation, fitted on train alone; writes the parts as Parquet shards.
+
+    The folder (``cleaned/NAME`` unless told otherwise) gets train, valid and test, ``ledger.jsonl``,
+    ``preprocessing.json``, ``statistics.json`` with the rows that each statistic was learned from, ``data.json`` with
+    the fingerprint, and ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are
+    those of the recipe's ``[data]``.
+
+    >>> clean("recipes/diabetes.toml", out=Path("cleaned/diabetes"))
+    """
+    recipe = _recipe(recipe, overrides)
+    folder = out or Path("cleaned") / recipe.name
+    recipe = _worked_by(recipe, runner, memory, folder)
+    if _begun(recipe, folder):
+        terminal.say(f"  {folder} holds this already")
+        return folder
+    terminal.begin(recipe.name, [f"cleaned data for {folder}"])
+    shop = _workshop(recipe, folder / "work")
+    try:
+        source = _read(recipe, shop)
+        cleaned = _clean(recipe, source, shop)
+        fingerprint = _fingerprint(cleaned)
+        splits, leaks = _split(recipe, cleaned, source, shop)
+        schema = dict(splits.train.kinds)
+        terminal.stage("prepare", "fitted on train alone")
+        with terminal.busy("fitting, and carrying out"):
+            steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
+            splits = _delivered(splits, shop, folder)
+    finally:
+        shop.executor.close()
+    terminal.prepared(splits)
+    _write_cleaned(folder, recipe, splits, steps, {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint})
+    shutil.rmtree(shop.folder, ignore_errors=True)
+    terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
+    return folder
+
+
+def _worked_by(recipe: Recipe, runner: str | None, memory: str | None, folder: Path) -> Recipe:
+    """The recipe with its runner, and its memory spelled out: as given, as begun with, or half of what is free."""
+    from groundup.data.shards import Room, check_runner, parse_bytes
+
+    data = recipe.data
+    if runner is not None:
+        data = dataclasses.replace(data, runner=check_runner(runner, "runner"))
+    if memory is not None:
+        parse_bytes(memory, "memory")
+        data = dataclasses.replace(data, memory=memory)
+    if data.memory is None and (folder / "begun.json").is_file():
+        begun = json.loads((folder / "begun.json").read_text(encoding="utf-8"))
+        data = dataclasses.replace(data, memory=begun["recipe.data"]["memory"])
+    if data.memory is None:
+        data = dataclasses.replace(data, memory=Room.of().spelled)
+    return dataclasses.replace(recipe, data=data)
+
+
+def _begun(recipe: Recipe, folder: Path) -> bool:
+    """Whether the folder holds the finished result of this very recipe; one of another is refused.
+
+    What was begun and stopped goes on, unless the files that it was read from, or code beside the recipe, changed.
+    """
+    from groundup.core.errors import RecipeError
+    from groundup.data.shards import identity
+
+    mark, mine = folder / "begun.json", identity(recipe)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+    if not mark.is_file():
+        if any(folder.iterdir()):
+            raise RecipeError(f"{folder}: is not empty, and not the result of cleaning; name another folder by out.")
+        mark.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+        return False
+    found = json.loads(mark.read_text(encoding="utf-8"))
+    if found != mine:
+        changed = ", ".join(sorted(name for name in mine if found.get(name) != mine[name]))
+        raise RecipeError(
+            f"{folder}: holds what was made before {changed} changed. Remove it, or name another folder by out."
+        )
+    return (folder / "data.json").is_file()
+
+
+def _delivered(splits: Splits, shop: Workshop, folder: Path) -> Splits:
+    """The parts in shards in the folder that was asked for."""
+    from groundup.core.dataset import Splits
+    from groundup.data.shards import cut, delivered
+
+    parts: dict[str, Any] = {}
+    for split, part in splits.parts().items():
+        if _in_memory(part):
+            (folder / split).mkdir(exist_ok=True)
+            parts[split] = cut(part, folder / split, shop.room.shard_bytes)
+        else:
+            parts[split] = delivered(shop, part, folder / split)  # type: ignore[arg-type]
+    return Splits(**parts)
+
+
+def _write_cleaned(
+    folder: Path, recipe: Recipe, splits: Splits, steps: tuple[Any, ...], told: Mapping[str, Any]
+) -> None:
+    """The ledger, what was fitted and from what, the fingerprint, and a page that shows it all."""
+    from groundup.core.preprocessing import what_was_learned, written_down
+    from groundup.data.shards import cleaned_page
+
+    def write(name: str, text: str) -> None:
+        (folder / name).write_text(text, encoding="utf-8")
+
+    entries = _ledger(splits)
+    write("ledger.jsonl", "".join(json.dumps(dataclasses.asdict(e), ensure_ascii=False) + "\n" for e in entries))
+    write("preprocessing.json", written_down(steps, recipe.data.samples, told["schema"]))
+    learned = what_was_learned(steps, entries)
+    write("statistics.json", json.dumps(learned, ensure_ascii=False, indent=1))
+    write("recipe.toml", recipe.to_toml())
+    rows = {name: len(part) for name, part in splits.parts().items()}
+    about = {"fingerprint": told["fingerprint"], "rows": rows, "rows_in_two_splits": told["leaks"]}
+    write("report.html", cleaned_page(recipe.name, recipe.to_toml(), rows, entries, learned))
+    write("data.json", json.dumps(about, indent=1))  # last, since it says that all is there
+
+
+def _ledger(splits: Splits) -> list[Any]:
+    """Every line of the ledger once; what was done before the split stands in each part's history."""
+    entries: list[Any] = []
+    for part in splits.parts().values():
+        entries += [entry for entry in part.history if entry not in entries]
+    return entries
+
+
 def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preprocessing | None = None) -> Prepared:
-    """Sources, cleaning, split, preprocessing fitted on train (or as given), samples."""
-    from groundup.core.dataset import apply
-    from groundup.core.errors import DataError, RecipeError
-    from groundup.core.preprocessing import Preprocessing
+    """Sources, cleaning, split, preprocessing fitted on train (or as given), samples.
+
+    What does not fit in ``recipe.data.memory`` goes through files, a shard at a time; the steps are the same.
+    """
+    from groundup.core.errors import RecipeError
     from groundup.core.use import make
-    from groundup.data.causality import refuse_look_ahead
-    from groundup.data.sources.iterables import as_dataset
 
     recipe = _recipe(recipe, overrides)
-    data = recipe.data
-    terminal.stage("sources", _short(data.source))
-    source_made = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)
-    dataset: Dataset = as_dataset(source_made(), _short(data.source))
-    terminal.source(dataset)
-    if dataset.notes:  # what could not be read goes into the ledger too
-        dataset = apply(lambda read: read, dataset, _short(data.source))
-    source = dataset
-    if data.clean:
-        terminal.stage("clean", "every removal goes into the ledger with its reason")
-        for i, use in enumerate(data.clean):
-            where = f"recipe.data.clean[{i}]"
-            step = make(use, "clean", where=where, folder=recipe.folder)
-            with terminal.busy(_short(use)):
-                if _in_time(data):
-                    refuse_look_ahead(step, where, dataset)
-                dataset = apply(step, dataset, _short(use))
-        terminal.ledger(dataset.history)
-    fingerprint = dataset.fingerprint()
-    terminal.stage("split", _short(data.split))
-    splits: Splits = make(data.split, "split", where="recipe.data.split", seed=recipe.seed)(dataset)
-    source = _without_gone(source, dataset, splits)
-    splits = splits.map(lambda part: part.booked(f"split {_short(data.split)}", len(dataset)))
-    with terminal.busy("looking for rows that stand in two splits"):
-        leaks = _leaks(splits, source)
-    terminal.splits(splits, leaks)
-    if not len(splits.valid):
-        raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
+    shop = _workshop(recipe)
+    source = _read(recipe, shop)
+    recipe = _settled(recipe, source, shop)
+    cleaned = _clean(recipe, source, shop)
+    fingerprint = _fingerprint(cleaned)
+    splits, leaks = _split(recipe, cleaned, source, shop)
     unprepared = splits
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
-            samples = make(data.samples, "samples", where="recipe.data.samples")
-            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits, data.on_new)
-        else:
+            samples = make(recipe.data.samples, "samples", where="recipe.data.samples")
+            preprocessing, splits = _fit(recipe, samples, splits, shop)
+        elif _in_memory(splits.train):
             splits = splits.map(preprocessing)
-        encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
+        else:
+            splits = _carry_out_fitted(preprocessing.prepare, splits, shop)
+        splits = _written(splits, shop)
+        encoded = _encode(preprocessing.samples, splits, shop)
+    shop.executor.close()
     terminal.preprocessing(preprocessing, splits, encoded)
     if recipe.prompts and preprocessing.samples.task != "generate":
         raise RecipeError(f"recipe.prompts: this model writes no text; its task is {preprocessing.samples.task}.")
-    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared)
+    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared, shop)
+
+
+def _workshop(recipe: Recipe, folder: Path | None = None) -> Workshop:
+    """Who works on data that do not fit in memory, and the folder of its files, by default for this process's life."""
+    from groundup.data.shards import Room, Workshop, executor
+
+    room = Room.of(recipe.data.memory)
+    if folder is None:
+        folder = Path(tempfile.gettempdir()) / f"groundup-{uuid.uuid4().hex}"  # made when it is first needed
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Workshop(executor(recipe.data.runner, room), room, folder)
+
+
+def _in_memory(data: object) -> bool:
+    """Whether this part is a table in memory, and not shards."""
+    from groundup.core.dataset import Dataset
+
+    return isinstance(data, Dataset)
+
+
+def _settled(recipe: Recipe, source: Dataset | Shards, shop: Workshop) -> Recipe:
+    """The recipe with its memory spelled out where data lie in shards: a resume then cuts the same ones."""
+    if _in_memory(source) or recipe.data.memory is not None:
+        return recipe
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, memory=shop.room.spelled))
+
+
+def _read(recipe: Recipe, shop: Workshop) -> Dataset | Shards:
+    """What the source gives: in memory if it fits there, else in shards."""
+    from groundup.core.dataset import Dataset, apply
+    from groundup.core.use import make
+    from groundup.data.shards import read
+
+    use = recipe.data.source
+    terminal.stage("sources", _short(use))
+    source = make(use, "source", where="recipe.data.source", folder=recipe.folder)
+    with terminal.busy(f"reading {_short(use)}"):
+        data = read(source, _short(use), shop.room, shop.folder / "source")
+    if not isinstance(data, Dataset):
+        terminal.shards(data, shop.room.memory_bytes)
+        return data
+    terminal.source(data)
+    return apply(lambda read: read, data, _short(use)) if data.notes else data  # what could not be read is booked too
+
+
+def _clean(recipe: Recipe, data: Dataset | Shards, shop: Workshop) -> Dataset | Shards:
+    """Every cleaning step, booked in the ledger; one that would carry values across the split is refused."""
+    from groundup.core.contract import refuse_before_split
+    from groundup.core.dataset import Dataset, apply
+    from groundup.core.use import make
+    from groundup.data.causality import refuse_look_ahead
+    from groundup.data.shards import carry_out, written
+
+    if not recipe.data.clean:
+        return data
+    in_time = _in_time(recipe.data)
+    terminal.stage("clean", "every removal goes into the ledger with its reason")
+    for i, use in enumerate(recipe.data.clean):
+        where, name = f"recipe.data.clean[{i}]", _short(use)
+        step = make(use, "clean", where=where, folder=recipe.folder)
+        if in_time:
+            refuse_look_ahead(step, where, data if isinstance(data, Dataset) else None)
+        refuse_before_split(step, name, where)
+        with terminal.busy(name):
+            if isinstance(data, Dataset):
+                data = apply(step, data, name)
+            else:
+                data = carry_out(shop, step, data, name, {}, f"{i}-{name}")
+    if not isinstance(data, Dataset):
+        with terminal.busy("carrying out what takes shards one by one"):
+            data = written(shop, data, "cleaned")
+    terminal.ledger(data.history)
+    return data
+
+
+def _fingerprint(data: Dataset | Shards) -> str:
+    from groundup.core.dataset import Dataset
+    from groundup.data.shards import fingerprint
+
+    return data.fingerprint() if isinstance(data, Dataset) else fingerprint(data)
+
+
+def _split(
+    recipe: Recipe, data: Dataset | Shards, source: Dataset | Shards, shop: Workshop
+) -> tuple[Splits, tuple[Any, ...]]:
+    """The three parts, and the rows of valid and test that stand in an earlier one. Of shards, the parts are shards."""
+    from groundup.core.dataset import Dataset, Splits
+    from groundup.core.errors import DataError
+    from groundup.core.use import make
+    from groundup.data.shards import find_twins, split_shards
+
+    use = recipe.data.split
+    terminal.stage("split", _short(use))
+    split = make(use, "split", where="recipe.data.split", seed=recipe.seed)
+    if isinstance(data, Dataset) or isinstance(source, Dataset):
+        assert isinstance(data, Dataset)
+        assert isinstance(source, Dataset)
+        splits: Splits = split(data)
+        source = _without_gone(source, data, splits)
+        splits = splits.map(lambda part: part.booked(f"split {_short(use)}", len(data)))
+        with terminal.busy("looking for rows that stand in two splits"):
+            leaks = _leaks(splits, source)
+    else:
+        with terminal.busy("splitting, and looking for rows that stand in two splits"):
+            parts: Any = split_shards(shop, split, data, _short(use), "split")
+            leaks = tuple(find_twins(shop.executor, source, parts))
+            splits = Splits(**parts)
+    terminal.splits(splits, leaks)
+    if not len(splits.valid):
+        raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
+    return splits, leaks
+
+
+def _fit(recipe: Recipe, samples: Any, splits: Splits, shop: Workshop) -> tuple[Preprocessing, Splits]:
+    """The schema, the steps and the builder of samples, learned from train; and the parts as the steps leave them."""
+    from groundup.core.preprocessing import Preprocessing
+
+    if _in_memory(splits.train):
+        return Preprocessing.fit(_steps(recipe.data), samples, splits, recipe.data.on_new)
+    schema = dict(splits.train.kinds)
+    steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
+    return Preprocessing(steps, _fit_samples(samples, splits, shop), schema), splits
+
+
+def _fit_steps(steps: list[Any], splits: Splits, shop: Workshop) -> tuple[tuple[Any, ...], Splits]:
+    """Each step fitted on train and carried out on all parts."""
+    from groundup.core.dataset import Splits
+    from groundup.core.preprocessing import fit_steps, step_name
+    from groundup.data.shards import fit_and_carry
+
+    if _in_memory(splits.train):
+        return fit_steps(steps, splits)
+    fitted, parts = [], splits.parts()
+    for i, step in enumerate(steps):
+        step, parts = fit_and_carry(shop, step, parts, f"prepare-{i}-{step_name(step)}")  # type: ignore[arg-type, assignment]
+        fitted.append(step)
+    return tuple(fitted), Splits(**parts)
+
+
+def _carry_out_fitted(steps: tuple[Any, ...], splits: Splits, shop: Workshop) -> Splits:
+    """Steps that were fitted before, on all parts."""
+    from groundup.core.dataset import Splits, apply
+    from groundup.core.preprocessing import step_name
+    from groundup.data.shards import carry_out
+
+    parts: dict[str, Any] = dict(splits.parts())
+    for i, step in enumerate(steps):
+        name = step_name(step)
+        for split, part in parts.items():
+            stage = f"prepare-{i}-{name}-{split}"
+            parts[split] = apply(step, part, name) if _in_memory(part) else carry_out(shop, step, part, name, {}, stage)
+    return Splits(**parts)
+
+
+def _written(splits: Splits, shop: Workshop) -> Splits:
+    """Parts in shards with all that was put off carried out."""
+    from groundup.core.dataset import Splits
+    from groundup.data.shards import written
+
+    if _in_memory(splits.train):
+        return splits
+    parts: Any = {split: written(shop, part, split) for split, part in splits.parts().items()}  # type: ignore[arg-type]
+    return Splits(**parts)
+
+
+def _fit_samples(samples: Any, splits: Splits, shop: Workshop) -> Any:
+    """The builder of samples fitted on train."""
+    from groundup.core.preprocessing import fit_step
+    from groundup.data.shards import fit, written
+
+    if _in_memory(splits.train):
+        return fit_step(samples, splits.train)
+    train: Any = written(shop, splits.train, "train")  # type: ignore[arg-type]
+    return fit(shop, samples, train, "samples")[0]
+
+
+def _encode(samples: Any, splits: Splits, shop: Workshop) -> dict[str, Any]:
+    """The parts as samples; of shards, a few are in memory at a time."""
+    from groundup.core.preprocessing import step_name
+    from groundup.data.shards import encode_shards
+
+    name = step_name(samples)
+    return {
+        split: samples.encode(part) if _in_memory(part) else encode_shards(shop, samples, part, f"{name}-{split}")  # type: ignore[arg-type]
+        for split, part in splits.parts().items()
+    }
+
+
+def _parted(recipe: Recipe) -> tuple[Dataset, Splits, tuple[Any, ...]]:
+    """Sources, cleaning and split: the cleaned data, its three parts, and the rows that stand in two of them."""
+    shop = _workshop(recipe)
+    source, cleaned = _cleaned(recipe)
+    splits, leaks = _split(recipe, cleaned, source, shop)
+    return cleaned, splits, leaks
+
+
+def _cleaned(recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """The data as they were read, and as the recipe's steps leave them, in memory."""
+    from groundup.core.dataset import Dataset
+    from groundup.core.errors import DataError
+
+    shop = _workshop(recipe)
+    source = _read(recipe, shop)
+    cleaned = _clean(recipe, source, shop)
+    if not isinstance(source, Dataset) or not isinstance(cleaned, Dataset):
+        raise DataError(
+            "recipe.data: these data do not fit in memory as a whole, which looking at them asks for. Raise "
+            "recipe.data.memory, or look at one of their files: groundup inspect FILE."
+        )
+    return source, cleaned
 
 
 def _steps(data: DataRecipe) -> list[Any]:
@@ -498,13 +952,6 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     return Proof(tuple(checks))
 
 
-def _signal(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Check, tuple[LayerSignal, ...]]:
-    from groundup import proof
-
-    batch = prepared.first("train", min(SIGNAL_SAMPLES, training.batch_size))
-    return proof.signal(model, _objective(training, prepared), batch)
-
-
 def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objective: Objective) -> None:
     """Augmentation that mixes samples makes probabilities of classes: a loss that cannot take them is refused now."""
     from groundup.core.errors import RecipeError
@@ -520,6 +967,13 @@ def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objec
             f"objective does not take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out "
             "the steps that mix."
         ) from error
+
+
+def _signal(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Check, tuple[LayerSignal, ...]]:
+    from groundup import proof
+
+    batch = prepared.first("train", min(SIGNAL_SAMPLES, training.batch_size))
+    return proof.signal(model, _objective(training, prepared), batch)
 
 
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
@@ -608,7 +1062,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     planned, fits = _plan(prepared, model, recipe.training)
     terminal.plan(planned)
     fits.demand()
-    run = Run.create(recipe, out)
+    run = Run.create(prepared.recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
         run.write_json("structure.json", _outline(prepared, model, recipe.training).to_dict())
@@ -636,10 +1090,16 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
     entries: list[Any] = []
     for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
         entries += [entry for entry in part.history if entry not in entries]
+    from groundup.core.preprocessing import step_name, what_was_learned
+
+    entries = _ledger(prepared.splits)
     run.write(
         "ledger.jsonl", "".join(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
     )
     run.write("preprocessing.json", prepared.preprocessing.to_json())
+    samples = {"step": step_name(prepared.samples), "split": "train", "rows": prepared.samples.learned["rows"]}
+    learned = what_was_learned(prepared.preprocessing.prepare, entries)
+    run.write_json("statistics.json", [*learned, {**samples, "columns": []}])
     run.write_json("proof.json", dataclasses.asdict(proof))
     if prepared.sample():
         run.write_json("sample.json", prepared.sample())
@@ -1122,7 +1582,6 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
 
 def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     """The same splits as the samples that fine-tuning asks for, with the tokenizer that the model was trained with."""
-    from groundup.core.preprocessing import fit_step
     from groundup.core.use import make
 
     if wanted.samples is None:
@@ -1131,8 +1590,8 @@ def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     if hasattr(samples, "with_tokenizer"):
         samples = samples.with_tokenizer(prepared.samples)
     with terminal.busy("encoding"):
-        samples = fit_step(samples, prepared.splits.train)
-        encoded = {name: samples.encode(part) for name, part in prepared.splits.parts().items()}
+        samples = _fit_samples(samples, prepared.splits, prepared.shop)
+        encoded = _encode(samples, prepared.splits, prepared.shop)
     terminal.encoded(samples, encoded)
     preprocessing = dataclasses.replace(prepared.preprocessing, samples=samples)
     return _without_twins(dataclasses.replace(prepared, preprocessing=preprocessing, encoded=encoded))

@@ -36,6 +36,10 @@ class DataRecipe:
     """How often each sample of train is drawn; by default each once in an epoch."""
     on_new: OnNew = OnNew()
     """What is done at prediction with what train did not have."""
+    runner: Literal["local", "processes", "ray"] = "local"
+    """Who carries the steps out where data do not fit in memory: this process, a pool of processes, a Ray cluster."""
+    memory: str | None = None
+    """What data may take in all, such as "2GB"; by default half of what is free. Larger data go through files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

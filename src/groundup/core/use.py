@@ -21,7 +21,7 @@ from groundup.core.coerce import coerce
 from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
-    "source": ("groundup.data.sources",),
+    "source": ("groundup.data.sources", "groundup.data.shards.source"),
     **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources",)),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
@@ -363,7 +363,9 @@ def make(use: Use, slot: str, *, where: str = "", trusted: tuple[str, ...] | Non
         name: _make_nested(value, (name, slot), hints.get(name), f"{where}.{name}", trusted, around)
         for name, value in use.arguments.items()
     }
-    for name, value in available.items():
+    configuration = configuration_of(found)
+    renamed = getattr(configuration, "OFFERED", {})  # what is offered, under the names that a published config has
+    for name, value in {**available, **{ours: available[n] for ours, n in renamed.items() if n in available}}.items():
         if name in parameters and name not in arguments:
             arguments[name] = value
     missing = [
@@ -378,7 +380,6 @@ def make(use: Use, slot: str, *, where: str = "", trusted: tuple[str, ...] | Non
     if not inspect.isclass(found):
         return functools.partial(found, **arguments) if arguments else found
     constructor: Any = found
-    configuration = configuration_of(found)
     try:
         return constructor(configuration(**arguments)) if configuration is not None else constructor(**arguments)
     except ValueError as error:

@@ -7,28 +7,24 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from groundup.core.charts import Bar, Line, bar_chart, line_chart
 from groundup.core.dataset import Entry
+from groundup.core.page import (
+    Section,
+    Tile,
+    figure,
+    ledger_table,
+    page_html,
+    paragraph,
+    recipe_block,
+    side_by_side,
+    table,
+)
 from groundup.core.plan import Plan, format_bytes, format_seconds
 from groundup.core.report import Check, Metric, Report
 from groundup.core.run import Run
 from groundup.core.structure import Layer
-from groundup.evaluation.figures import Bar, Line, bar_chart, line_chart
-from groundup.evaluation.page import (
-    Section,
-    Tile,
-    checks_table,
-    figure,
-    ledger_table,
-    masked_block,
-    metrics_table,
-    paragraph,
-    plan_table,
-    recipe_block,
-    report_html,
-    samples_block,
-    side_by_side,
-    table,
-)
+from groundup.evaluation.page import checks_table, masked_block, metrics_table, plan_table, samples_block
 from groundup.evaluation.structure import structure_chart
 
 HALF = 430
@@ -55,7 +51,7 @@ def run_page(run: Run) -> str:
     about = run.read_json("run.json")
     facts = {"started": about["started"], "recipe digest": about["digest"][:16], **about["machine"]}
     split = f", measured on {report.split}" if report else ""
-    return report_html(run.folder.name, sections, f"A run of groundup{split}", _tiles(report), facts)
+    return page_html(run.folder.name, sections, f"A run of groundup{split}", _tiles(report), facts)
 
 
 def _report(run: Run) -> Report | None:
@@ -177,7 +173,17 @@ def _data(run: Run) -> str | None:
     entries = [_entry(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
     counts = run.read_json("data.json")
     rows = [[name, f"{counts['rows'][name]:,}", f"{counts['samples'][name]:,}"] for name in counts["rows"]]
-    return table(["split", "rows", "samples"], rows, [1, 2]) + (ledger_table(entries) if entries else "")
+    split = table(["split", "rows", "samples"], rows, [1, 2])
+    return split + (ledger_table(entries) if entries else "") + _learned(run)
+
+
+def _learned(run: Run) -> str:
+    """Each statistic of the preparation, with the split that it was learned from and the rows it saw."""
+    if not (run.folder / "statistics.json").is_file() or not (learned := run.read_json("statistics.json")):
+        return ""
+    rows = [[one["step"], one["split"], f"{one['rows']:,}", ", ".join(one["columns"][:20]) or "-"] for one in learned]
+    lead = paragraph("What each fitted step was learned from; no other row was seen.")
+    return lead + table(["step", "learned from", "rows seen", "columns"], rows, [2])
 
 
 def _entry(saved: Mapping[str, Any]) -> Entry:

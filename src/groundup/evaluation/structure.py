@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from html import escape
 
+from groundup.core.charts import WIDTH, svg
 from groundup.core.plan import format_bytes
 from groundup.core.structure import Layer, format_count, format_shape
-from groundup.evaluation.figures import WIDTH, svg
 
 ROW, INDENT, TOP = 26, 14, 30
 MOST_ROWS = 150

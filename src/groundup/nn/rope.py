@@ -100,6 +100,14 @@ class Rotary(nn.Module):
             return yarn_scale(factor, scale) / yarn_scale(factor, scale_all)
         return yarn_scale(factor)
 
+    def same_angles(self, held: int, end: int) -> bool:
+        """Whether keys of ``held`` steps, turned as they were read, fit those of a sequence that is now ``end`` long.
+
+        "longrope" turns all anew beyond its original length. "dynamic" does so too at each further step; there the
+        keys that are held stay as they are, as published implementations have it.
+        """
+        return self.kind != "longrope" or self._regime(held) == self._regime(end)
+
     def _regime(self, end: int) -> int:
         """The length that the frequencies are those of; 0 where they hang on no length."""
         if self.kind == "dynamic":

@@ -39,9 +39,9 @@ def supervised(
 
     Class targets of -100 do not count. ``class_weights`` are given to the loss, one for each class in sorted order, or
     "balanced": n / (C n_c) for a class with n_c of the n rows of train and C classes, so that all classes weigh the
-    same together (King and Zeng 2001); ``class_counts`` are train's n_c, which a run supplies. In training ``balance``
-    times the mean balance loss of the model's mixtures of experts is added. Raises NoTargetsError when no target
-    counts, RecipeError when the loss is not one number, takes no class weights, or there is nothing to balance.
+    same together (King and Zeng 2001); ``class_counts`` are train's n_c, which a run supplies. In training
+    ``balance`` times the mean balance loss of the model's mixtures of experts is added. Raises NoTargetsError when no
+    target counts, RecipeError when the loss is not one number, or takes no class weights.
     """
     count: float = count_targets(batch)
     loss = loss or _cross_entropy()

@@ -7,6 +7,7 @@ from groundup.data.cleaning.image_noise import image_bilateral, image_gaussian, 
 from groundup.data.cleaning.masking import mask_personal
 from groundup.data.cleaning.pictures import drop_near_images
 from groundup.data.cleaning.quality import c4_quality, fineweb_quality, gopher_quality, gopher_repetition
+from groundup.data.cleaning.rows import drop_rare, drop_without
 from groundup.data.cleaning.text import drop_generated, drop_short, repair_text
 from groundup.data.cleaning.tidying import (
     collapse_repeats,
@@ -28,7 +29,9 @@ __all__ = [
     "drop_missing",
     "drop_near_duplicates",
     "drop_near_images",
+    "drop_rare",
     "drop_short",
+    "drop_without",
     "fineweb_quality",
     "gopher_quality",
     "gopher_repetition",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
@@ -127,6 +127,9 @@ class Rows:
     task: Literal["auto", "classify", "regress"] = "auto"
     target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
+
+    BY_ROW: ClassVar = True
+    """What becomes of a row does not depend on the others, so shards can be encoded one by one."""
 
     def fit(self, train: Dataset) -> Self:
         """Settle inputs and task, learn the classes or the target's scale. Raises DataError as its parts do."""
