@@ -19,7 +19,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from groundup.core.dataset import ROW, Dataset
 from groundup.core.errors import DataError
 from groundup.data.inspection.columns import describe_column, describe_numbers, histogram
-from groundup.data.inspection.images import describe_images, difference_hash, near_copies, odd_ones
+from groundup.data.inspection.images import describe_images, odd_ones
 from groundup.data.inspection.relations import correlate, find_gaps, find_target, find_twins, what_tells
 from groundup.data.inspection.roles import find_group, is_id, what_to_drop
 from groundup.data.inspection.table import describe_table
@@ -250,15 +250,6 @@ def test_odd_images_and_near_copies_are_found(tmp_path: Path) -> None:
     assert found.across == 1
     assert found.odd[0].name == "31.png"
     assert found.odd[0].address.startswith("data:image/jpeg;base64,")
-
-
-def test_the_hash_is_that_of_its_definition() -> None:
-    rng = np.random.default_rng(3)
-    image = Image.fromarray(rng.integers(0, 256, (8, 9)).astype(np.uint8))
-    grey = np.asarray(image).astype(int)
-    bits = "".join("1" if grey[y, x + 1] > grey[y, x] else "0" for y in range(8) for x in range(8))
-    assert difference_hash(image) == int(bits[::-1], 2)
-    assert near_copies(np.array([0b1010101010, 0b1010101011], dtype=np.uint64)) == [], "hashes of few bits say nothing"
 
 
 def test_odd_by_the_modified_z_score() -> None:

@@ -28,6 +28,9 @@ def draft_images(images: Images, image: str, label: str, source: Mapping[str, An
     held = {"valid": 0.15, "test": 0.2} if rows < 5000 else {"valid": 0.1, "test": 0.1}
     rare = [(name, n) for name, n in images.classes if n < RAREST_CLASS]
     cleaning = [Said(Use("drop_exact_duplicates"), "Copies of one image in train and in test would be a leak.")]
+    if images.copies:
+        near = f"{len(images.copies):,} of {images.seen:,} images show what an earlier one shows."
+        cleaning.append(Said(Use("drop_near_images"), near))
     if rare:
         shown = ", ".join(f"{name} ({n})" for name, n in rare[:4])
         cleaning.append(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
+from groundup.data.cleaning.pictures import SIDE, Looks, alike_images, perceptual_hash
 from groundup.data.inspection.relations import drawn
 from groundup.data.pixels import is_grey, open_image, to_array
 
@@ -35,12 +36,6 @@ WORDS = {
 
 ODD = 3.5
 """Robust deviations from the median, from which on an image is odd (Iglewicz and Hoaglin 1993)."""
-
-SMALLEST_HASHED = 24
-"""Pixels of the shorter edge, below which a hash of 72 cells tells too little of an image."""
-
-NEAR_BITS = 3
-"""Of 64 bits of the difference hash, how many may differ in near copies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +66,8 @@ class Images:
     odd: tuple[Picture, ...]
     typical: tuple[Picture, ...]
     """Some of each class, drawn by a seed."""
-    copies: tuple[tuple[str, str, int], ...]
-    """(image, an earlier one, bits of the hash that differ)."""
+    copies: tuple[tuple[str, str, float], ...]
+    """(image, an earlier one that shows the same, correlation of their pixels)."""
     across: int
     """How many of the copies carry different labels."""
     edge: int
@@ -90,19 +85,23 @@ def describe_images(dataset: Dataset, image: str, label: str | None = None) -> I
     names, labels = some.row_names(), some.frame[label].to_list() if label is not None else [None] * len(some)
     sizes: dict[tuple[int, int], int] = {}
     grey = 0
-    features, hashes, thumbnails = [], [], []
+    features, hashes, pixels, sides, thumbnails = [], [], [], [], []
     for picture in _opened(some, image):
         sizes[picture.height, picture.width] = sizes.get((picture.height, picture.width), 0) + 1
         grey += is_grey(picture)
-        small = _small(picture)
+        coloured = Image.fromarray(to_array(picture, 3))
+        small = _small(coloured)
         features.append(_features(small, picture.width / picture.height))
-        hashes.append(difference_hash(picture) if min(picture.size) >= SMALLEST_HASHED else 0)
+        hashes.append(perceptual_hash(coloured))
+        pixels.append(np.asarray(coloured.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1))
+        sides.append(max(picture.size))
         thumbnails.append(small)
     if not features:
         raise DataError(f"{dataset.origin or 'the data'}: there is no image to look at.")
     table = np.array(features)
     odd = [Picture(names[i], _jpeg(thumbnails[i]), said) for i, said in odd_ones(table)]
-    copies = near_copies(np.array(hashes, dtype=np.uint64))
+    links = alike_images(Looks(np.array(hashes, np.uint64), np.array(pixels), np.array(sides, np.uint32)))
+    copies = [(i, j, likeness) for i, (likeness, j) in sorted(links.items())]
     counts = dataset.frame[label].value_counts(sort=True) if label is not None else None
     edges = [min(size) for size, count in sizes.items() for _ in range(count)]
     return Images(
@@ -113,7 +112,7 @@ def describe_images(dataset: Dataset, image: str, label: str | None = None) -> I
         classes=tuple((str(c), int(n)) for c, n in counts.iter_rows()) if counts is not None else (),
         odd=tuple(odd),
         typical=tuple(Picture(names[i], _jpeg(thumbnails[i]), str(labels[i] or "")) for i in _typical(labels)),
-        copies=tuple((names[i], names[j], bits) for i, j, bits in copies),
+        copies=tuple((names[i], names[j], likeness) for i, j, likeness in copies),
         across=sum(labels[i] != labels[j] for i, j, _ in copies),
         edge=int(np.median(edges)),
     )
@@ -135,32 +134,6 @@ def odd_ones(features: npt.NDArray[np.float64], most: int = 18) -> list[tuple[in
     ]
 
 
-def difference_hash(picture: Image.Image) -> int:
-    """64 bits: whether each of 8 x 8 cells is brighter than its right neighbour (Krawetz 2013)."""
-    grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    bits = (grey[:, 1:] > grey[:, :-1]).ravel()
-    return int(sum(1 << i for i, bit in enumerate(bits.tolist()) if bit))
-
-
-def near_copies(hashes: npt.NDArray[np.uint64], most: int = 200) -> list[tuple[int, int, int]]:
-    """(position, earlier position, bits that differ) of images whose hashes differ by 3 bits or fewer.
-
-    A hash of few set bits is a plain surface, and says nothing.
-    """
-    found: list[tuple[int, int, int]] = []
-    telling = (np.bitwise_count(hashes) >= 8) & (np.bitwise_count(hashes) <= 56)
-    for i in range(1, len(hashes)):
-        if not telling[i]:
-            continue
-        bits = np.bitwise_count(hashes[:i] ^ hashes[i])
-        j = int(np.argmin(bits))
-        if bits[j] <= NEAR_BITS and telling[j]:
-            found.append((i, j, int(bits[j])))
-            if len(found) == most:
-                break
-    return found
-
-
 def _opened(dataset: Dataset, column: str) -> Iterator[Image.Image]:
     for name, cell in zip(dataset.row_names(), dataset.frame[column].to_list(), strict=True):
         if isinstance(cell, bytes):
@@ -178,7 +151,7 @@ def _small(picture: Image.Image) -> npt.NDArray[np.uint8]:
     scale = THUMBNAIL / max(picture.width, picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     way = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-    found: npt.NDArray[np.uint8] = to_array(Image.fromarray(to_array(picture, 3)).resize(size, way), 3)
+    found: npt.NDArray[np.uint8] = to_array(picture.resize(size, way), 3)
     return found
 
 

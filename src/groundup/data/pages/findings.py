@@ -62,7 +62,7 @@ def of_images(images: Images) -> list[Finding]:
     if images.copies:
         apart = f"; {images.across} of the pairs carry different labels" if images.across else ""
         saw = f"{len(images.copies):,} of {images.seen:,} images look like another{apart}"
-        found.append(Finding("mend" if images.across else "look", "Near copies", saw, _clean("drop_exact_duplicates")))
+        found.append(Finding("mend" if images.across else "look", "Near copies", saw, _clean("drop_near_images")))
     if not images.alike:
         most = ", ".join(f"{w} x {h} ({n:,})" for (h, w), n in images.sizes[:3])
         line = f"samples = {write(Use('Images', image='image', target='label', size=64))}"
@@ -94,12 +94,14 @@ def of_texts(texts: Texts) -> list[Finding]:
         saw = f"{texts.faults.broken:,} texts hold characters that were decoded wrongly, such as Ã© for é"
         found.append(Finding("mend", "Broken characters", saw, _clean(Use("repair_text", column=column))))
     if texts.faults.control:
-        found.append(Finding("look", "Control characters", f"in {texts.faults.control:,} texts"))
+        line = _clean(Use("strip_controls", column=column))
+        found.append(Finding("look", "Control characters", f"in {texts.faults.control:,} texts", line))
     if texts.faults.markup:
-        found.append(Finding("look", "HTML", f"{texts.faults.markup:,} texts hold tags or entities"))
+        line = _clean(Use("strip_html", column=column))
+        found.append(Finding("look", "HTML", f"{texts.faults.markup:,} texts hold tags or entities", line))
     if texts.repeats.share > 0.02:
         saw = f"lines that come three times or more make up {texts.repeats.share:.1%} of all characters"
-        found.append(Finding("look", "Lines that come again", saw))
+        found.append(Finding("look", "Lines that come again", saw, _clean(Use("strip_boilerplate", column=column))))
     known = [pair for pair in texts.languages if pair[0] not in ("unclear", "no letters", "other")]
     languages = [name for name, count in known if count >= max(2, 0.02 * texts.seen)]
     if len(languages) > 1:

@@ -303,10 +303,10 @@ def _of_images(images: Images) -> list[Section]:
     rows = [[f"{w} x {h}", f"{n:,}", f"{n / images.seen:.1%}"] for (h, w), n in images.sizes[:10]]
     found.append(Section("Sizes", table(["width x height", "images", "share"], rows, (1, 2))))
     if images.copies:
-        rows = [[name, like, f"{bits} of 64"] for name, like, bits in images.copies[:20]]
+        rows = [[name, like, f"{likeness:.3f}"] for name, like, likeness in images.copies[:20]]
         more = paragraph(f"and {len(images.copies) - 20} more") if len(images.copies) > 20 else ""
-        note = "Images whose difference hashes nearly agree; such a pair in train and in test is a leak."
-        found.append(Section("Near copies", table(["image", "like", "bits apart"], rows, (2,)) + more, note))
+        note = "Images that show the same, by hashes and then pixel by pixel; such a pair in train and test is a leak."
+        found.append(Section("Near copies", table(["image", "like", "correlation"], rows, (2,)) + more, note))
     return found
 
 
