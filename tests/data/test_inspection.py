@@ -56,6 +56,14 @@ def test_a_number_that_stands_for_missing_is_seen() -> None:
     assert describe_numbers(np.linspace(-200, 200, 60)).sentinel is None
 
 
+def test_values_that_pile_up_at_their_end_are_seen() -> None:
+    rng = np.random.default_rng(0)
+    incomes = np.minimum(rng.lognormal(3, 0.8, 2000), 60.0)
+    assert describe_numbers(incomes).ceiling == (60.0, int((incomes == 60.0).sum()))
+    assert describe_numbers(rng.lognormal(3, 0.8, 2000)).ceiling is None
+    assert describe_numbers(rng.integers(0, 12, 2000).astype(float)).ceiling is None
+
+
 def test_columns_of_every_kind() -> None:
     start = datetime.datetime(2024, 1, 1)
     data = dataset(

@@ -163,12 +163,18 @@ def source_of(opened: Opened, beside: Path) -> Mapping[str, Any]:
 def _noticed(table: Table) -> list[str]:
     """What a person should look at, and the recipe does not settle."""
     found = [f"{one} and {other} say the same in other words; one of them would do" for one, other in table.twins[:5]]
-    for column in table.features:
+    target = [] if table.target is None else [table.column(table.target.name)]
+    for column in [*target, *table.features]:
         if column.numbers is not None and column.numbers.sentinel is not None:
             value, count = column.numbers.sentinel
             found.append(
                 f"{column.name} is {value:g} on {count:,} rows, far from the rest: if that stands for missing, "
                 f'declare it in the source, missing = ["{value:g}"]'
+            )
+        if column.numbers is not None and column.numbers.ceiling is not None:
+            value, count = column.numbers.ceiling
+            found.append(
+                f"{column.name}: {count:,} rows lie exactly at its largest value, {value:g}, as if cut off there"
             )
         if column.spellings:
             one, other = column.spellings[0]

@@ -57,13 +57,14 @@ class Numbers:
     skew: float
     """Fisher's moment coefficient g1 = m3 / m2^1.5; 0 where there is no spread."""
     zeros: int
-    negative: int
     endless: int
     whole: bool
     fences: Fences
     histogram: Histogram
     sentinel: tuple[float, int] | None = None
     """A number that seems to stand for a missing value, and how often."""
+    ceiling: tuple[float, int] | None = None
+    """The largest value, and how often, where so many rows pile up at it that what lay beyond was cut off."""
 
     @property
     def low(self) -> float:
@@ -188,7 +189,7 @@ def describe_numbers(values: Values) -> Numbers:
     endless = len(values) - len(finite)
     if not len(finite):
         empty = Histogram((0.0, 1.0), (0,))
-        return Numbers(0, 0.0, 0.0, (0.0,) * 9, 0.0, 0, 0, endless, False, Fences(0.0, 0.0, 0), empty)
+        return Numbers(0, 0.0, 0.0, (0.0,) * 9, 0.0, 0, endless, False, Fences(0.0, 0.0, 0), empty)
     quantiles = np.quantile(finite, [0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1])
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = float(np.mean(finite)), float(np.std(finite))
@@ -202,12 +203,12 @@ def describe_numbers(values: Values) -> Numbers:
         quantiles=tuple(float(q) for q in quantiles),
         skew=third if np.isfinite(third) else 0.0,
         zeros=int((finite == 0).sum()),
-        negative=int((finite < 0).sum()),
         endless=endless,
         whole=whole,
         fences=Fences(low, high, int(((finite < low) | (finite > high)).sum()) if low < high else 0),
         histogram=histogram(finite, whole=whole),
         sentinel=_sentinel(finite),
+        ceiling=_ceiling(finite),
     )
 
 
@@ -319,3 +320,13 @@ def _sentinel(finite: Values) -> tuple[float, int] | None:
         if min(abs(value - low), abs(value - high)) > max(high - low, 1.0):
             return value, count
     return None
+
+
+def _ceiling(finite: Values) -> tuple[float, int] | None:
+    """The largest of many values where a hundredth of the rows or more have it, ten times as many as most others."""
+    distinct, counts = np.unique(finite, return_counts=True)
+    if len(distinct) < 30 or counts[-1] < max(5, 0.01 * len(finite)):
+        return None
+    if counts[-1] < 10 * np.quantile(counts[:-1], 0.9):
+        return None
+    return float(distinct[-1]), int(counts[-1])

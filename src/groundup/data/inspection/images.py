@@ -34,6 +34,9 @@ WORDS = {
 }
 """Feature -> what is said of an image far below or far above the others."""
 
+MOST_ALIKE = 8
+"""Odd images that are shown for one reason, so that another one is seen too."""
+
 ODD = 3.5
 """Robust deviations from the median, from which on an image is odd (Iglewicz and Hoaglin 1993)."""
 
@@ -128,10 +131,13 @@ def odd_ones(features: npt.NDArray[np.float64], most: int = 18) -> list[tuple[in
     scores = np.where(spread > 0, 0.6745 * (features - median) / np.where(spread > 0, spread, 1.0), 0.0)
     furthest = np.argmax(np.abs(scores), axis=1)
     heights = scores[np.arange(len(scores)), furthest]
-    order = np.argsort(-np.abs(heights), kind="stable")[:most]
-    return [
-        (int(i), WORDS[FEATURES[furthest[i]]][int(heights[i] > 0)]) for i in order.tolist() if abs(heights[i]) >= ODD
-    ]
+    found: list[tuple[int, str]] = []
+    for i in np.argsort(-np.abs(heights), kind="stable").tolist():
+        said = WORDS[FEATURES[furthest[i]]][int(heights[i] > 0)]
+        alike = sum(one == said for _, one in found)
+        if abs(heights[i]) >= ODD and len(found) < most and alike < MOST_ALIKE:
+            found.append((i, said))
+    return found
 
 
 def _opened(dataset: Dataset, column: str) -> Iterator[Image.Image]:

@@ -43,7 +43,7 @@ def columns_table(table: Table) -> str:
         rows.append(cells)
     more = len(table.columns) - MOST_LINES
     rest = f'<p class="note">and {more:,} more columns</p>' if more > 0 else ""
-    return html_table(header, rows, (3,)) + rest
+    return f'<div class="overview">{html_table(header, rows, (3,))}</div>{rest}'
 
 
 def column_cards(table: Table) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from groundup.core.use import Use
@@ -50,9 +50,10 @@ TITLES = {
 }
 
 
-def of_table(table: Table) -> list[Finding]:
-    """What a table gives reason to."""
-    found = [*_of_drops(table), *_of_rows(table), *_of_values(table), *_of_target(table), *_of_time(table)]
+def of_table(table: Table, *, texts: bool = False) -> list[Finding]:
+    """What a table gives reason to; with ``texts`` its free text is looked at by itself, and no fault."""
+    titles = {kind: title for kind, title in TITLES.items() if not (texts and kind == "text")}
+    found = [*_of_drops(table, titles), *_of_rows(table), *_of_values(table), *_of_target(table), *_of_time(table)]
     return sorted(found, key=lambda finding: ORDER[finding.level])
 
 
@@ -112,9 +113,9 @@ def of_texts(texts: Texts) -> list[Finding]:
     return sorted(found, key=lambda finding: ORDER[finding.level])
 
 
-def _of_drops(table: Table) -> list[Finding]:
+def _of_drops(table: Table, titles: Mapping[str, str]) -> list[Finding]:
     found = []
-    for kind, title in TITLES.items():
+    for kind, title in titles.items():
         drops = [drop for drop in table.drops if drop.kind == kind]
         if not drops:
             continue
@@ -175,6 +176,10 @@ def _of_values(table: Table) -> list[Finding]:
             found.append(
                 Finding("mend", f"{column.name} is {value:g}", saw, f'source.missing = ["", "NA", "{value:g}"]')
             )
+        if column.numbers is not None and column.numbers.ceiling is not None:
+            value, count = column.numbers.ceiling
+            saw = f"{count:,} rows lie exactly at the largest value, {value:g}: was everything beyond cut off there?"
+            found.append(Finding("look", f"{column.name} piles up at its end", saw))
         if column.numbers is not None and column.numbers.endless:
             saw = f"{column.numbers.endless:,} values are infinite"
             found.append(Finding("mend", f"{column.name} is infinite in places", saw))

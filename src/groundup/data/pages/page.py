@@ -83,7 +83,7 @@ def inspect_dataset(
     looked = describe_table(dataset, target)
     images = _images(dataset, target)
     texts = _texts(dataset, looked)
-    found = [*find.of_table(looked)] if images is None else []
+    found = [*find.of_table(looked, texts=texts is not None)] if images is None else []
     found += find.of_images(images) if images is not None else []
     found += find.of_texts(texts) if texts is not None else []
     found.sort(key=lambda finding: find.ORDER[finding.level])

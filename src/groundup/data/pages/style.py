@@ -35,6 +35,7 @@ background:var(--code)}
 .spark{width:108px;display:inline-block}
 h3.group{font-size:14px;margin:18px 0 2px}
 .peek td,.peek th{max-width:260px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;padding:5px 14px 5px 0}
+.overview td{white-space:nowrap}.overview td:first-child{white-space:normal;min-width:120px}
 .none{color:var(--quiet)}
 a.column{color:inherit;text-decoration:none;font-weight:600;overflow-wrap:anywhere}a.column:hover{color:var(--accent)}
 .good{color:var(--good)}
