@@ -308,7 +308,7 @@ def test_a_drafted_recipe_for_text_trains(shared_data: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_drafted_recipe_for_labelled_texts_trains(shared_data: Path, tmp_path: Path) -> None:
     spam = shared_data / "cls_sms_spam" / "spam.csv"
-    model, baselines = trained(spam, "v1", tmp_path, ("training.epochs=2",))
+    model, baselines = trained(spam, "v1", tmp_path, ("training.epochs=5",))
     assert model["accuracy"] > baselines["majority"]["accuracy"]["value"] + 0.03
 
 
