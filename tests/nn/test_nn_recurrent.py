@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groundup.core.use import Use
-from groundup.nn import GRU, LSTM, RNN, LastStep, MinGRU, Sequential
+from groundup.nn import GRU, LSTM, RNN, LastStep, MinGRU, Sequential, scan
 from groundup.nn.scan import linear_scan
 
 
@@ -34,8 +34,10 @@ def test_lengths_go_through_a_sequential_to_the_layers_that_take_them():
     assert not torch.allclose(model(inputs, torch.tensor([7, 3]))[1], model(inputs)[1])
 
 
+@pytest.mark.parametrize("kernel", [scan._in_passes, scan._step_by_step])
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 13, 33])
-def test_the_scan_is_the_loop(steps):
+def test_the_scan_is_the_loop(monkeypatch, steps, kernel):
+    monkeypatch.setattr(scan, "_scan", kernel)
     decay = _random(2, steps, 3).sigmoid().requires_grad_()
     inputs = _random(2, steps, 3, seed=1).requires_grad_()
     state, states = torch.zeros(2, 3, dtype=torch.float64), []
@@ -58,6 +60,7 @@ def test_the_scan_has_exact_gradients_and_keeps_long_memories():
     decay, inputs = torch.ones(1, 4096, 1), torch.zeros(1, 4096, 1)
     inputs[:, 0] = 1.0
     assert linear_scan(decay, inputs)[0, -1].item() == 1.0
+    assert scan._in_passes(decay, inputs)[0, -1].item() == 1.0
 
 
 def test_the_minimal_gru_is_its_recurrence_and_goes_on_from_a_state():
