@@ -296,7 +296,7 @@ def test_drop_missing_drops_from_train_with_reasons_only() -> None:
 
 
 def test_titanic_as_scikit_learn_would_prepare_it(shared_data: Path) -> None:
-    dataset = csv(shared_data / "tab_titanic" / "titanic.csv")
+    dataset = csv(shared_data / "tab_titanic" / "titanic.csv")()
     at = np.random.default_rng(0).permutation(len(dataset))
     splits = Splits(dataset.take(at[:600], "train"), dataset.take(at[600:700], "valid"), dataset.take(at[700:], "test"))
     steps = [

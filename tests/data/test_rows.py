@@ -190,7 +190,7 @@ def test_raw_input_may_lack_values_but_not_columns() -> None:
 def test_titanic_from_raw_row_to_label(shared_data: Path) -> None:
     dataset = csv(
         shared_data / "tab_titanic" / "titanic.csv", columns=["Survived", "Pclass", "Sex", "Age", "Fare", "Embarked"]
-    )
+    )()
     at = np.random.default_rng(0).permutation(len(dataset))
     splits = Splits(dataset.take(at[:600], "train"), dataset.take(at[600:700], "valid"), dataset.take(at[700:], "test"))
     steps = [Fill(indicator=True, exclude=["Survived"]), OneHot(), Standardize(exclude=["Survived"])]

@@ -41,7 +41,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
-        if torch.device(device).type == "cpu":
+        here = all(value.device.type == "cpu" for value in (*self.inputs.values(), *self.targets.values()))
+        if here and torch.device(device).type == "cpu":
             return self
         return dataclasses.replace(
             self,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from groundup.core.coerce import read_table
 from groundup.core.errors import GroundupError, RecipeError
+from groundup.core.novelty import OnNew
 from groundup.core.use import Use, check, resolve, signature_of, with_defaults
 
 
@@ -26,11 +27,19 @@ class DataRecipe:
     source: Use
     clean: tuple[Use, ...] = ()
     split: Use = Use("random")
+    leaks: Literal["refuse", "report"] = "refuse"
+    """What becomes of rows that stand in two splits: no run, or figures for clean and for leaked rows apart."""
     prepare: tuple[Use, ...] = ()
     samples: Use = Use("Rows")
     augment: tuple[Use, ...] = ()
     sampling: Use | None = None
     """How often each sample of train is drawn; by default each once in an epoch."""
+    on_new: OnNew = OnNew()
+    """What is done at prediction with what train did not have."""
+    runner: Literal["local", "processes", "ray"] = "local"
+    """Who carries the steps out where data do not fit in memory: this process, a pool of processes, a Ray cluster."""
+    memory: str | None = None
+    """What data may take in all, such as "2GB"; by default half of what is free. Larger data go through files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,6 +235,14 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}.") from error
     return _overridden(table, overrides, path.parent)
+
+
+def read_call(target: str, arguments: Sequence[str] = ()) -> Use:
+    """A call from its name or import path and ``name=value`` arguments, as a command line has them."""
+    table: dict[str, Any] = {"use": target}
+    for argument in arguments:
+        _override(table, argument)
+    return Use(target, **{name: value for name, value in table.items() if name != "use"})
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -29,7 +29,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches without end, epoch after epoch, from where ``bookmark`` stands.
 
-    Each epoch hands out every sample once, in an order of its own (as they stand without ``shuffle``); its last batch
+    Each epoch hands out every sample once, in an order of its own (as they stand without ``shuffle``; drawn by
+    the samples themselves where they have ``order(seed, epoch)``); its last batch
     may be short. With ``weights`` [N] an epoch draws as many samples with replacement, in proportion to them, and each
     time that a sample comes again it is augmented anew. A batch carries the bookmark that stands behind it, and a
     stream begun there goes on bit for bit as this one does. Raises DataError for data without samples, for a bookmark
@@ -60,7 +61,7 @@ def _endless(
     epoch, position = bookmark
     size = len(encoded)
     while True:
-        order = epoch_order(size, seed, epoch, weights) if shuffle else np.arange(size)
+        order = _order(encoded, seed, epoch, weights) if shuffle else np.arange(size)
         again = _times_before(order) if weights is not None and augment else None
         while position < size:
             cut = slice(position, position + batch_size)
@@ -142,6 +143,14 @@ def _check_weights(weights: np.ndarray[Any, Any], size: int, shuffle: bool) -> N
             f"batches: expected {size} weights of 0 or more, not all of them 0; read shape {weights.shape}, from "
             f"{weights.min(initial=np.inf):g} to {weights.max(initial=-np.inf):g}."
         )
+
+
+def _order(encoded: Encoded, seed: int, epoch: int, weights: np.ndarray[Any, Any] | None = None) -> Any:
+    """The order of an epoch, sliced as it is handed out; data that are not in memory have one that spares reading."""
+    own = getattr(encoded, "order", None)
+    if own is None or weights is not None:
+        return epoch_order(len(encoded), seed, epoch, weights)
+    return own(seed, epoch)
 
 
 def _check(encoded: Encoded, batch_size: int) -> None:

@@ -74,16 +74,18 @@ def _unreadable(error: Exception, where: str) -> DataError:
 
 def _open_jpeg(image: Image.Image, data: bytes, room: tuple[int, int] | None) -> Image.Image:
     """A JPEG decoded by simplejpeg where that can, else Pillow's own set to the scale."""
-    edge = 0 if room is None else 2 * max(room)  # the longer, since the picture may yet be turned
+    edge = 2 * max(room) if room else max(image.size)  # the longer, since the picture may yet be turned
+    scale = max(s for s in (1, 2, 4, 8) if s == 1 or s * edge <= min(image.size))
     if simplejpeg is not None and image.mode in ("L", "RGB"):
         colours = {"L": "Gray", "RGB": "RGB"}[image.mode]
         with contextlib.suppress(ValueError):  # Pillow says what is wrong with it
-            pixels = simplejpeg.decode_jpeg(data, colorspace=colours, min_height=edge, min_width=edge, min_factor=1)
+            width, height = (-(-length // scale) for length in image.size)
+            pixels = simplejpeg.decode_jpeg(data, colorspace=colours, min_height=height, min_width=width, min_factor=1)
             decoded = Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels)
             decoded.info["exif"] = image.getexif().tobytes()
             return decoded
-    if edge:
-        image.draft(None, (edge, edge))
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
     return image
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,27 @@ def score(
     return found
 
 
+def score_apart(
+    metrics: Mapping[str, MetricFunction] | Sequence[MetricFunction],
+    outcome: Outcome,
+    leaked_rows: Collection[int],
+    seed: int = 0,
+) -> dict[str, dict[str, Metric]]:
+    """ "clean" and "leaked" -> metrics of the samples whose row is none, or one, of ``leaked_rows``.
+
+    A metric that has no value on so few samples, for want of a class for instance, is left out.
+    """
+    leaked = np.isin(outcome.rows, list(leaked_rows))
+    found: dict[str, dict[str, Metric]] = {}
+    for name, chosen in (("clean", ~leaked), ("leaked", leaked)):
+        part = dataclasses.replace(outcome, decoded=outcome.decoded[chosen], targets=outcome.targets[chosen])
+        found[name] = {}
+        for metric in _named(metrics).items() if chosen.any() else ():
+            with contextlib.suppress(DataError):
+                found[name] |= score(dict([metric]), part, seed)
+    return found
+
+
 def score_baseline(
     metrics: Mapping[str, MetricFunction] | Sequence[MetricFunction],
     baseline: Array | Mapping[str, float],
@@ -97,6 +119,11 @@ def over_runs(reports: Sequence[Report], overlap: float = 0.0) -> Report:
         first,
         metrics=mean([report.metrics for report in reports]),
         baselines={name: mean([report.baselines[name] for report in reports]) for name in first.baselines},
+        leaks={
+            name: mean([r.leaks[name] for r in reports])
+            for name in first.leaks
+            if all(name in r.leaks for r in reports)
+        },
         figures={},
     )
 

@@ -2,44 +2,75 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from groundup.core.errors import CheckpointError, nearest
 from groundup.core.use import resolve
+from groundup.models.config import read_config, write_config
 from groundup.nn.folders import read_json, stream_tensors, tensor_names, write_whole
-from groundup.nn.weights import Weight, fill, write_names
+from groundup.nn.weights import Weight, fill, fits, write_names
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 FAMILIES: Mapping[str, str] = {
+    "bert": "Bert",
+    "convnext": "ConvNext",
+    "deepseek_v3": "DeepseekV3",
+    "dinov2": "Dinov2",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+    "gemma2": "Gemma2",
+    "gemma3_text": "Gemma3Text",
+    "gpt2": "GPT2",
+    "gpt_neox": "GPTNeoX",
+    "granite": "Granite",
     "llama": "Llama",
+    "mamba2": "Mamba2",
+    "mistral": "Mistral",
+    "mixtral": "Mixtral",
+    "mobilenet_v1": "MobileNetV1",
+    "mobilenet_v2": "MobileNetV2",
+    "modernbert": "ModernBert",
+    "olmo2": "Olmo2",
+    "phi3": "Phi3",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3Moe",
+    "resnet": "ResNet",
+    "roberta": "Roberta",
+    "smollm3": "SmolLM3",
+    "squeezenet": "SqueezeNet",
+    "vit": "ViT",
 }
 """A config.json's model_type, which is the name of a file here -> the class in it."""
 
 
 class Family(Protocol):
-    """What a family's class offers beside being a module."""
+    """What a family's class offers beside being a module that is made of its config."""
 
     CONFIG: Any
-    """Its dataclass, with ``from_dict(table, ignore)`` and ``to_dict()``."""
+    """Its dataclass (see ``groundup.models.config``)."""
+    ARCHITECTURE: str
+    """What config.json calls the class that others read it with."""
     WEIGHTS: tuple[Weight, ...]
+    """Published name, our name; a property where it depends on the sizes."""
     UNUSED: tuple[str, ...]
     """Patterns of published tensors that carry nothing."""
     TIED: Mapping[str, str]
     """Published tensor -> the one that it must equal where both are written out; it is then not read."""
+    config: Any
 
-    @classmethod
-    def from_config(cls, config: Any) -> Self:
-        """A model of these sizes."""
-        ...
+    def __init__(self, config: Any) -> None: ...
 
 
 def family_of(table: Mapping[str, Any], where: str | Path = CONFIG) -> Any:
@@ -51,9 +82,17 @@ def family_of(table: Mapping[str, Any], where: str | Path = CONFIG) -> Any:
 
 
 def read_folder(
-    folder: str | Path, *, dtype: torch.dtype | None = torch.float32, ignore: tuple[str, ...] = ()
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = torch.float32,
+    ignore: tuple[str, ...] = (),
+    head: str | None = None,
+    num_labels: int | None = None,
 ) -> nn.Module:
     """The model in a published folder, its weights in ``dtype``, or with None as they are stored.
+
+    ``head`` and ``num_labels`` give an encoder another head than the published one; what the file has no weights for
+    starts anew.
 
     Weights that need no conversion lie in the file until they are written to: that takes no time and no memory of
     its own, but the file must stay as it is for as long as the model is used. Others are converted one by one.
@@ -63,19 +102,30 @@ def read_folder(
     folder = Path(folder)
     table = read_json(folder / CONFIG)
     family = family_of(table, folder / CONFIG)
-    config = family.CONFIG.from_dict(table, ignore)
+    read = getattr(family.CONFIG, "from_dict", None) or functools.partial(read_config, family.CONFIG)
+    config = read(table, ignore)
+    anew: dict[str, Any] = {} if head is None else {"head": head}
+    anew |= {} if num_labels is None else {"num_labels": num_labels}
+    body, config = config, dataclasses.replace(config, **anew) if anew else config
+    if config != body:  # the new head is made behind, and what the file has of the old one is passed over
+        config, wanted = dataclasses.replace(config, head="states"), config
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
-        model: nn.Module = family.from_config(config)
+        model: Any = family.from_config(config) if hasattr(family, "from_config") else family(config)
     tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
-    prefix = getattr(family, "PREFIX", "")
-    tensors = _untied(_all_tensors(folder), tied, folder)
-    if prefix:
-        tensors = ((name.removeprefix(prefix), tensor) for name, tensor in tensors)
+    if getattr(config, "head", "words") != "words":
+        tied = {}
+    tensors = _prefixed(_all_tensors(folder), getattr(family, "PREFIX", ""), model)
+    tensors = _untied(tensors, tied, folder)
     try:
-        fill(model, tensors, family.WEIGHTS, family.UNUSED, dtype)
+        fill(model, tensors, model.WEIGHTS, model.UNUSED, dtype)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
-    return model
+    if config != body:
+        model.config = wanted
+        model.head = family.new_head(wanted)
+        model.head.to(next(model.parameters()).dtype)
+    found: nn.Module = model
+    return found
 
 
 def write_folder(
@@ -87,7 +137,10 @@ def write_folder(
     CheckpointError when the folder exists or cannot be written, or when the model's layers were changed.
     """
     tensors = write_names(model.state_dict(), model.WEIGHTS)
-    config = {**model.config.to_dict(), "dtype": str(next(model.parameters()).dtype).removeprefix("torch.")}
+    if getattr(model.config, "head", None) == "states":  # published without the prefix that tells body from head
+        tensors = {name.removeprefix(model.PREFIX): tensor for name, tensor in tensors.items()}
+    write = getattr(model.config, "to_dict", None) or functools.partial(write_config, model.config, model.ARCHITECTURE)
+    config = {**write(), "dtype": str(next(model.parameters()).dtype).removeprefix("torch.")}
     shards = _shards(tensors, shard_bytes)
     names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
     files = {CONFIG: json.dumps(config, indent=1)}
@@ -109,6 +162,14 @@ def _all_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
         _refuse_other_formats(folder)
     for file in files:
         yield from stream_tensors(folder / file)
+
+
+def _prefixed(tensors: Iterator[tuple[str, Tensor]], prefix: str, model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Names of a body that was published alone, as they are where it has a head."""
+    patterns = [*(row.theirs for row in model.WEIGHTS), *model.UNUSED]
+    for name, tensor in tensors:
+        known = not prefix or name.startswith(prefix) or any(fits(name, pattern) for pattern in patterns)
+        yield name if known else prefix + name, tensor
 
 
 def _indexed(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -14,10 +15,10 @@ from groundup.core.errors import CheckpointError, nearest
 
 
 class Transform(NamedTuple):
-    """How a published tensor becomes ours, and back."""
+    """How a published tensor becomes ours, and back; where ours are several, ``read`` gives, ``write`` takes them."""
 
-    read: Callable[[Tensor], Tensor]
-    write: Callable[[Tensor], Tensor]
+    read: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+    write: Callable[..., Tensor]
 
 
 SAME = Transform(lambda tensor: tensor, lambda tensor: tensor)
@@ -28,53 +29,57 @@ class Weight(NamedTuple):
     """One row of a family's table: their name, our name, the transform between them; ``*`` is a layer's number.
 
     Where theirs has one ``*`` more than ours, its last one counts tensors that ours holds stacked along dimension 0,
-    as the weights of experts are.
+    as the weights of experts are. ``ours`` may be several names, into which theirs is taken apart; ``part`` (i, n) says
+    that theirs is the i-th of n equal parts of ours along dimension 0.
     """
 
     theirs: str
-    ours: str
+    ours: str | tuple[str, ...]
     transform: Transform = SAME
+    part: tuple[int, int] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Our names."""
+        return (self.ours,) if isinstance(self.ours, str) else self.ours
 
     @property
     def stacked(self) -> bool:
         """Whether ours holds several of theirs."""
-        return self.theirs.count("*") == self.ours.count("*") + 1
+        return self.theirs.count("*") == self.names[0].count("*") + 1
 
 
 class Place(NamedTuple):
-    """Where a published tensor goes: our name, the row of the table, and its number where ours is stacked."""
+    """Where a published tensor goes: our names, the row of the table, and its number where ours is stacked."""
 
-    ours: str
+    ours: tuple[str, ...]
     row: Weight
     number: int | None
 
+    def values(self, tensor: Tensor) -> list[tuple[str, Tensor]]:
+        """Our names and what each is given."""
+        read = self.row.transform.read(tensor)
+        return list(zip(self.ours, read if isinstance(read, tuple) else (read,), strict=True))
+
+
+def split_rows(*sizes: int) -> Transform:
+    """Theirs holds several of ours one after the other along dimension 0, of these sizes."""
+    return Transform(lambda tensor: torch.split(tensor, list(sizes)), lambda *tensors: torch.cat(tensors))
+
 
 def read_names(
-    tensors: Mapping[str, Tensor], table: Sequence[Weight], expected: Iterable[str], unused: Sequence[str] = ()
+    tensors: Mapping[str, Tensor],
+    table: Sequence[Weight],
+    expected: Mapping[str, Tensor] | None = None,
+    unused: Sequence[str] = (),
 ) -> dict[str, Tensor]:
-    """Published tensors under our names.
+    """Published tensors under our names, which ``expected`` has with tensors of their shapes; None expects nothing.
 
     ``unused`` are patterns of published names that are known to carry nothing. Raises CheckpointError for a
-    tensor that no row maps and for an ``expected`` name of ours that no tensor gives.
+    tensor that no row maps, for one of another shape, and for an expected name that no tensor gives.
     """
-    names = _Names(table, unused)
-    found: dict[str, Tensor] = {}
-    stacks: dict[str, dict[int, Tensor]] = {}
-    for name, tensor in tensors.items():
-        place = names.place(name)
-        if place is None:
-            continue
-        value = place.row.transform.read(tensor)
-        if place.number is None:
-            found[place.ours] = value
-        else:
-            stacks.setdefault(place.ours, {})[place.number] = value
-    for ours, pieces in stacks.items():
-        found[ours] = torch.stack([pieces[i] for i in _complete(ours, pieces)])
-    for name in expected:
-        if name not in found:
-            raise names.missing(name)
-    return found
+    wanted = None if expected is None else {name: tensor.shape for name, tensor in expected.items()}
+    return _read(tensors.items(), table, wanted, unused, None)
 
 
 def fill(
@@ -86,60 +91,123 @@ def fill(
 ) -> None:
     """Give a model on the meta device its weights, tensor by tensor, in ``dtype`` or as they are stored.
 
-    What needs no change is taken as it is, so that a tensor that lies in a file stays there until it is used. Raises
-    CheckpointError as ``read_names`` does, and for a tensor of another shape than the model's.
+    Buffers, such as running statistics, stay as they are stored. What needs no change is taken as it is, so that a
+    tensor that lies in a file stays there until it is used. Raises CheckpointError as ``read_names`` does.
     """
-    names = _Names(table, unused)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    converted = None if dtype is None else (dtype, {name for name, _ in model.named_parameters()})
+    model.load_state_dict(_read(tensors, table, wanted, unused, converted), assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+
+
+def _read(
+    tensors: Iterable[tuple[str, Tensor]],
+    table: Sequence[Weight],
+    wanted: Mapping[str, torch.Size] | None,
+    unused: Sequence[str],
+    converted: tuple[torch.dtype, set[str]] | None,
+) -> dict[str, Tensor]:
+    names = _Names(table, unused)
     found: dict[str, Tensor] = {}
-    seen: dict[str, dict[int, None]] = {}
+    pieces: dict[str, _Pieces] = {}
     for name, tensor in tensors:
         place = names.place(name)
         if place is None:
             continue
-        if place.ours not in wanted:
-            raise CheckpointError(f"tensor {name!r} has no place in this model: it has no {place.ours!r}.")
-        value = place.row.transform.read(tensor)
-        kept = dtype if dtype is not None and value.is_floating_point() else value.dtype
-        shape = wanted[place.ours] if place.number is None else wanted[place.ours][1:]
-        if value.shape != shape:
-            raise CheckpointError(f"{place.ours!r} is {tuple(value.shape)}, config.json says {tuple(shape)} ({name}).")
-        if place.number is None:
-            found[place.ours] = value.to(kept).contiguous()
-            continue
-        if place.ours not in found:
-            found[place.ours] = torch.empty(wanted[place.ours], dtype=kept)
-        if place.number >= len(found[place.ours]):
-            raise CheckpointError(f"tensor {name!r}: the model has {len(found[place.ours])} of these, by config.json.")
-        found[place.ours][place.number] = value
-        seen.setdefault(place.ours, {})[place.number] = None
-    for ours, indices in seen.items():
-        _complete(ours, indices, len(found[ours]))
-    for name in wanted:
+        for ours, value in place.values(tensor):
+            if wanted is None:
+                found[ours] = value
+                continue
+            if ours not in wanted:
+                raise CheckpointError(f"tensor {name!r} has no place in this model: it has no {ours!r}.")
+            convert = converted is not None and ours in converted[1] and value.is_floating_point()
+            kept = converted[0] if convert and converted is not None else value.dtype
+            if place.number is not None or place.row.part is not None:
+                if ours not in pieces:
+                    pieces[ours] = _Pieces(ours, torch.empty(wanted[ours], dtype=kept), place)
+                pieces[ours].put(name, value, place)
+                continue
+            if value.shape != wanted[ours]:
+                said = f"{ours!r} is {tuple(value.shape)}, config.json says {tuple(wanted[ours])}"
+                raise CheckpointError(f"{said} ({name}).")
+            found[ours] = value.to(kept).contiguous()
+    found |= {ours: piece.whole() for ours, piece in pieces.items()}
+    for name in wanted or ():
         if name not in found:
             raise names.missing(name)
-    model.load_state_dict(found, assign=True)
-    model.requires_grad_(True)
+    return found
+
+
+class _Pieces:
+    """One of our tensors while its published pieces come in."""
+
+    def __init__(self, name: str, tensor: Tensor, place: Place) -> None:
+        self.name = name
+        self.tensor = tensor
+        stack = len(tensor) if place.number is not None else 1
+        parts = place.row.part[1] if place.row.part is not None else 1
+        self.open = dict.fromkeys(itertools.product(range(stack), range(parts)))
+
+    def put(self, name: str, value: Tensor, place: Place) -> None:
+        """One piece into its place. Raises CheckpointError when there is none for it."""
+        part = 0 if place.row.part is None else place.row.part[0]
+        key = (place.number or 0, part)
+        if place.number is not None and place.number >= len(self.tensor):
+            raise CheckpointError(f"tensor {name!r}: the model has {len(self.tensor)} of these, by config.json.")
+        target = self.tensor if place.number is None else self.tensor[place.number]
+        if place.row.part is not None:
+            target = target.chunk(place.row.part[1])[part]
+        if value.shape != target.shape:
+            said = f"a piece of {self.name!r} is {tuple(value.shape)}, config.json says {tuple(target.shape)}"
+            raise CheckpointError(f"{said} ({name}).")
+        target.copy_(value)
+        self.open.pop(key, None)
+
+    def whole(self) -> Tensor:
+        """The tensor. Raises CheckpointError when a piece is missing."""
+        if self.open:
+            number, part = next(iter(self.open))
+            raise CheckpointError(
+                f"the model needs all pieces of {self.name!r}; {len(self.open)} are not there, the first is number "
+                f"{number}{f' (part {part})' if part else ''}."
+            )
+        return self.tensor
 
 
 def write_names(tensors: Mapping[str, Tensor], table: Sequence[Weight]) -> dict[str, Tensor]:
     """Our tensors under the published names. Raises CheckpointError for a tensor that no row maps."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        row, numbers = next(
-            ((row, match) for row in table if (match := _numbers(name, row.ours)) is not None), (None, None)
-        )
-        if row is None or numbers is None:
+        rows = [(row, match) for row in table for n in row.names if (match := _numbers(name, n)) is not None]
+        if not rows:
             raise CheckpointError(
                 f"tensor {name!r} has no published name: the model's layers were changed (swapped, or LoRA that is "
                 "not merged). Merge or undo that before you write it in this format."
             )
-        if row.stacked:
-            for index, piece in enumerate(tensor):
-                found[_put(row.theirs, (*numbers, str(index)))] = row.transform.write(piece)
-        else:
-            found[_put(row.theirs, numbers)] = row.transform.write(tensor)
+        for row, numbers in rows if rows[0][0].part is not None else rows[:1]:
+            values = [tensor]
+            if len(row.names) > 1:
+                names = [_put(n, numbers) for n in row.names]
+                if name != names[0]:
+                    continue
+                values = [tensors[n] for n in names]
+            for theirs, pieces in _unstacked(row, numbers, values):
+                found[theirs] = row.transform.write(*pieces)
     return found
+
+
+def _unstacked(row: Weight, numbers: Sequence[str], values: list[Tensor]) -> Iterator[tuple[str, list[Tensor]]]:
+    """(published name, its tensors) for each piece that ours holds in this row."""
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor if row.part is None else tensor.chunk(row.part[1])[row.part[0]]
+
+    if not row.stacked:
+        yield _put(row.theirs, numbers), [cut(value) for value in values]
+        return
+    for number in range(len(values[0])):
+        yield _put(row.theirs, (*numbers, str(number))), [cut(value[number]) for value in values]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +222,9 @@ class _Names:
         for row in self.table:
             numbers = _numbers(name, row.theirs)
             if numbers is not None:
-                index = int(numbers[-1]) if row.stacked else None
-                return Place(_put(row.ours, numbers[:-1] if row.stacked else numbers), row, index)
+                kept = numbers[:-1] if row.stacked else numbers
+                ours = tuple(_put(n, kept) for n in row.names)
+                return Place(ours, row, int(numbers[-1]) if row.stacked else None)
         if any(_numbers(name, pattern) is not None for pattern in self.unused):
             return None
         raise CheckpointError(
@@ -170,22 +239,29 @@ class _Names:
 
     def _published(self, name: str) -> Iterator[str]:
         for row in self.table:
-            numbers = _numbers(name, row.ours)
-            if numbers is not None:
-                yield _put(row.theirs, numbers)
+            for ours in row.names:
+                numbers = _numbers(name, ours)
+                if numbers is not None:
+                    yield _put(row.theirs, numbers)
 
 
-def _complete(name: str, indices: Mapping[int, object], count: int | None = None) -> list[int]:
-    """The indices in order. Raises CheckpointError when one is missing."""
-    count = max(indices) + 1 if count is None else count
-    if missing := [index for index in range(count) if index not in indices]:
-        raise CheckpointError(f"the model needs {count} tensors for {name!r}, and number {missing[0]} is not there.")
-    return sorted(indices)
+def place_of(name: str, table: Sequence[Weight]) -> str | None:
+    """Our name for a published one that goes there unchanged; None where there is none, or it is changed on the way."""
+    for row in table:
+        numbers = _numbers(name, row.theirs)
+        if numbers is not None and isinstance(row.ours, str) and row.part is None and row.transform is SAME:
+            return None if row.stacked else _put(row.ours, numbers)
+    return None
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a published name is one of a pattern's."""
+    return _numbers(name, pattern) is not None
 
 
 def _numbers(name: str, pattern: str) -> tuple[str, ...] | None:
-    """The numbers that stand where the pattern has ``*``, or None where it does not fit."""
-    match = re.fullmatch(re.escape(pattern).replace(r"\*", r"(\d+)"), name)
+    """The numbers that stand where the pattern has ``*``, or None where it does not fit; ``**`` is any text."""
+    match = re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", r"(\d+)"), name)
     return match.groups() if match else None
 
 

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from groundup.core.checkpoint import Checkpoint
 from groundup.core.dataset import Dataset
 from groundup.core.errors import CheckpointError, DataError, NonFiniteError, nearest
+from groundup.core.novelty import Counters
 from groundup.core.preprocessing import Preprocessing
 from groundup.core.recipe import Recipe, recipe_from_dict
+from groundup.core.schema import Schema
 from groundup.core.use import TRUSTED, Use, make, resolve
 from groundup.serving.generation import Sampling, generate
 
@@ -41,6 +43,8 @@ class Predictor:
     preprocessing: Preprocessing
     model: nn.Module
     batch_size: int = 256
+    counters: Counters = dataclasses.field(default_factory=Counters, compare=False)
+    """What was met since this predictor was made that train did not have: by case and column."""
 
     @classmethod
     def load(
@@ -84,8 +88,9 @@ class Predictor:
 
         ``raw`` is what the samples read: a row as a dict, a list of rows, the path of a CSV file; the path of an
         image, or its array; a prompt. The last two arguments are for text. What was noticed on the way (columns left
-        out, an image resized) stands under "notes". Raises DataError, with row and column, for input that the model
-        cannot take, NonFiniteError for an output that is not finite.
+        out, an image resized, a category that train did not have) stands under "notes", what is new of a row itself
+        under "new". Raises DataError, with row and column, for input that the model cannot take, NonFiniteError for an
+        output that is not finite.
         """
         dataset = self._prepared(raw)
         if self.task == "generate":
@@ -98,7 +103,7 @@ class Predictor:
         for start in range(0, len(encoded), self.batch_size):
             inputs, _ = encoded.batch(np.arange(start, min(start + self.batch_size, len(encoded))))
             outputs.append(self._output(inputs, dataset, start))
-        found = samples.present(samples.decode(torch.cat(outputs)))
+        found = _with_new(samples.present(samples.decode(torch.cat(outputs))), dataset)
         return _noted(found, [*_notes(dataset), *getattr(encoded, "notes", ())])
 
     def stream(
@@ -135,7 +140,12 @@ class Predictor:
 
     def _prepared(self, raw: Any) -> Dataset:
         """Raw input read against the columns as they were before the first step, then prepared as in training."""
-        return self.preprocessing(self.preprocessing.samples.read(raw, self.preprocessing.schema))
+        schema = self.preprocessing.schema
+        dataset = self.preprocessing.samples.read(raw, schema)
+        if isinstance(schema, Schema):
+            dataset = schema.enforce(dataset)
+            self.counters.add(len(dataset), dataset.new)
+        return self.preprocessing(dataset)
 
     def _output(self, inputs: Mapping[str, Tensor], dataset: Dataset, start: int) -> Tensor:
         weight = next(self.model.parameters(), None)
@@ -166,6 +176,17 @@ def _characters(tokens: Iterator[int], tokenizer: Any) -> Iterator[str]:
 
 def _notes(dataset: Dataset) -> list[str]:
     return [line for entry in dataset.history for line in entry.notes] + list(dataset.notes)
+
+
+def _with_new(found: list[dict[str, Any]], dataset: Dataset) -> list[dict[str, Any]]:
+    """Each answer with what is new of its own row; one answer for many rows has it in its notes."""
+    if len(found) != len(dataset):
+        return found
+    told: dict[int, list[str]] = {}
+    for one in dataset.new:
+        for row in one.rows:
+            told.setdefault(row, []).append(f"{one.column}: {one.case}")
+    return [{**line, "new": told[i]} if i in told else line for i, line in enumerate(found)]
 
 
 def _noted(found: list[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]]:

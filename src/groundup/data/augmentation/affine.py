@@ -167,8 +167,9 @@ def warp(images: Tensor, matrices: Matrix, outside: str = "zeros") -> Tensor:
     grid = torch.empty((len(images), height, width, 2), dtype=images.dtype, device=device)
     for i, scale in enumerate((2 / width, 2 / height)):
         # Elementwise, not as a product of matrices, whose rounding may depend on the size of the batch.
-        place = inverse[:, i, 0, None, None] * x + inverse[:, i, 1, None, None] * y
-        grid[..., i] = place.add_(inverse[:, i, 2, None, None]).mul_(scale)
+        across = inverse[:, i, 0, None, None] * x * scale
+        down = (inverse[:, i, 1, None, None] * y + inverse[:, i, 2, None, None]) * scale
+        grid[..., i] = across + down
     moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
     unmoved = (matrices == np.eye(3)).all(axis=(1, 2))
     if not unmoved.any():

@@ -123,7 +123,7 @@ def _convolve(images: Tensor, weights: Drawn, dim: int) -> Tensor:
     padded = _mirrored(images, reach, dim)
     total = torch.zeros_like(images)
     for k in range(weights.shape[1]):
-        total += padded.narrow(dim, k, images.shape[dim]) * per_image(weights[:, k], images)
+        total.addcmul_(padded.narrow(dim, k, images.shape[dim]), per_image(weights[:, k], images))
     return total
 
 

@@ -145,20 +145,25 @@ def augment_pixels(
     on_cpu = place.type == "cpu"
     count, height, width, channels = pixels.shape
     at_once = max(1, AT_ONCE // (height * width) if on_cpu else count)
-    by_bytes = drawn is not None and engine != "torch" and on_cpu
+    mover = _MOVERS.get(engine) if drawn is not None and on_cpu else None
     whole = torch.empty((count, channels, height, width), dtype=torch.float32, device=place)
     for start in range(0, count, at_once):
         cut = slice(start, start + at_once)
-        part, draws = pixels[cut], None if drawn is None else drawn.take(cut)
-        if draws is not None and by_bytes:
-            part = np.stack([_MOVERS[engine](one, m, outside) for one, m in zip(part, draws.matrices, strict=True)])
-        values = as_tensor(part).to(place).permute(0, 3, 1, 2)
-        images = values.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        part, images = pixels[cut], whole[cut]
+        draws = None if drawn is None else drawn.take(cut)
+        if mover is not None and draws is not None:
+            part = _joined([mover(one, matrix, outside) for one, matrix in zip(part, draws.matrices, strict=True)])
+        images.copy_(as_tensor(part).to(place).permute(0, 3, 1, 2)).div_(255)
         if draws is not None:
-            moved = images if by_bytes else warp(images, draws.matrices, outside)
-            images = change(moved, draws)
-        whole[cut] = images
+            changed = change(images if mover is not None else warp(images, draws.matrices, outside), draws)
+            if changed is not images:
+                images.copy_(changed)
     return whole
+
+
+def _joined(arrays: list[Pixels]) -> Pixels:
+    """Arrays of one shape as one, without a copy where there is one alone."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _with_opencv(image: Pixels, matrix: Matrix, outside: str) -> Pixels:

@@ -12,7 +12,7 @@ from groundup.core.errors import MissingExtraError
 
 Language = Literal["auto", "spaced", "chinese"]
 
-PIECE = re.compile(r"\s+|\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’-][^\W_]+)*|\w|[^\w\s]")
+PIECE = re.compile(r"\s+|\d+(?:[.,]\d+)*[^\W\d_]*|[^\W\d_]+(?:['’-][^\W_]+)*|\w|[^\w\s]")
 """White space, a number, a word (with its apostrophes and hyphens), or one other sign."""
 
 IDEOGRAPH = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")

@@ -10,6 +10,11 @@ import polars as pl
 
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
+from groundup.core.schema import spellings
+
+__all__ = [
+    "choose", "in_order", "learned_columns", "numbers", "present_numbers", "said", "spellings", "with_columns",
+]  # fmt: skip
 
 
 def choose(
@@ -118,19 +123,6 @@ def undone(
 def through(values: pl.Series, function: Callable[..., np.ndarray[Any, Any]], *given: Any) -> pl.Series:
     """A column of numbers through ``function(x, *given)``, x float64 [N] with NaN where one is missing."""
     return pl.Series(values.name, function(values.fill_null(np.nan).to_numpy(), *given)).fill_nan(None)
-
-
-def spellings(column: pl.Series) -> pl.Series:
-    """Categories as strings by which equal values are equal, whatever type holds them: 3, 3.0 and "3" are "3"."""
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-        whole = (column == column.round(0)) & (column.abs() < 2.0**53)
-        numerals = column.cast(pl.Int64, strict=False).cast(pl.String)
-        return numerals.zip_with(whole.fill_null(True), column.cast(pl.String))
-    if column.dtype == pl.Boolean:
-        values = [None if value is None else str(value).lower() for value in column]
-        return pl.Series(column.name, values, dtype=pl.String)
-    return column.cast(pl.String)
 
 
 def with_columns(dataset: Dataset, changed: Mapping[str, pl.Series], notes: Collection[str] = ()) -> Dataset:

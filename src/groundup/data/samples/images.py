@@ -28,6 +28,7 @@ from groundup.data.augmentation.images import (
 from groundup.data.augmentation.mixing import as_probabilities, mix_values, partners, split_mixing
 from groundup.data.pixels import is_grey, open_header, open_image, to_array, to_png, turned_size
 from groundup.data.samples.targets import (
+    TargetScale,
     decode_output,
     decode_target,
     encode_target,
@@ -148,8 +149,8 @@ class Images:
     Mean and deviation are those of all of train's pixels, counted in whole numbers, so that they are the same however
     train is cut into shards. The column ``image`` holds files' bytes, or arrays of bytes [H, W] or [H, W, C]. ``size``
     (an edge, or [height, width]) resizes each image, whatever its shape; without it all must be of one size.
-    ``channels`` is 1 where train has grey images alone, else 3. ``target`` is learned as in ``Rows``. At prediction
-    an image of another size is resized to that of training, with a note.
+    ``channels`` is 1 where train has grey images alone, else 3. ``target`` and ``target_scale`` are as in ``Rows``.
+    At prediction an image of another size is resized to that of training, with a note.
 
     Augmentation draws in from beyond the edge what ``outside`` says. ``engine`` moves its pixels on a CPU: "auto" is
     OpenCV where it is installed and images have 4,096 pixels or more, else torch, and is settled when train is
@@ -165,6 +166,7 @@ class Images:
     engine: Literal["auto", "torch", "opencv", "pillow"] = "auto"
     device: str = "cpu"
     task: Literal["auto", "classify", "regress"] = "auto"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -199,9 +201,10 @@ class Images:
             squares += [int(counts @ _LEVELS**2) for counts in levels]
             count += array.shape[0] * array.shape[1]
         first = shard.row_names()[0] if len(shard) else ""
+        target = None if self.target is None else partial_target(shard, self.target, "Images", self.target_scale)
         return {
             "rows": len(shard), "grey": grey, "size": size and list(size), "first": first, "count": count,
-            "total": total.tolist(), "squares": squares.tolist(), "target": self._partial_target(shard),
+            "total": total.tolist(), "squares": squares.tolist(), "target": target,
         }  # fmt: skip
 
     def merge(self, one: State, other: State) -> State:
@@ -223,7 +226,7 @@ class Images:
         """The same builder with what was learned."""
         if not state["rows"]:
             raise DataError(f"Images.image: column {self.image!r} has no rows in train; images are needed.")
-        target = None if state["target"] is None else self._finished_target(state["target"])
+        target = self.target and finish_target(state["target"], self.target, self.task, "Images", self.target_scale)
         count, (height, width) = state["count"], state["size"]
         mean = [total / (255 * count) for total in state["total"]]
         spread = [count * s - t**2 for t, s in zip(state["total"], state["squares"], strict=True)]
@@ -234,13 +237,6 @@ class Images:
             "engine": choose_engine(self.engine, height, width),
         }  # fmt: skip
         return dataclasses.replace(self, task=target["task"] if target else self.task, learned=learned)
-
-    def _partial_target(self, shard: Dataset) -> State:
-        return None if self.target is None else partial_target(shard, self.target, "Images")
-
-    def _finished_target(self, state: State) -> dict[str, Any]:
-        assert self.target is not None
-        return finish_target(state, self.target, self.task, "Images")
 
     def _size(self) -> tuple[int, int] | None:
         if self.size is None:

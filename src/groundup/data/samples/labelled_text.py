@@ -23,6 +23,7 @@ from groundup.data.augmentation.text import rewrite_text
 from groundup.data.augmentation.words import Language, Words, cut
 from groundup.data.samples.raw import read_rows
 from groundup.data.samples.targets import (
+    TargetScale,
     class_names,
     decode_output,
     decode_target,
@@ -97,7 +98,7 @@ class EncodedTexts:
         """One text as it is and as the model sees it, word by word, and its target decoded."""
         shown: dict[str, Any] = {
             "text": self.words[position].text,
-            "words": self.samples.spell(self.numbers[position]),
+            "words": _spelled(self.numbers[position], self.samples.need()["words"]),
         }
         if self.targets is not None:
             learned = self.samples.need()["target"]
@@ -116,8 +117,9 @@ class LabelledText:
     case is ignored. The vocabulary is train's most frequent words: at most ``vocab_size``, each at least ``min_count``
     times. A word that it lacks becomes 1, or, with ``buckets``, one of so many further numbers by its CRC-32, so that
     words which augmentation brings in can be learned. T is the longest text of train, at most ``length``; what is
-    longer is cut off. A model tells padding by its number, as ``TextCNN`` does. ``target`` is learned as in ``Rows``.
-    Augmentation rewrites train's words before they are numbered; the words of class names are protected from it.
+    longer is cut off. A model tells padding by its number, as ``TextCNN`` does. ``target`` and ``target_scale`` are
+    as in ``Rows``. Augmentation rewrites train's words before they are numbered; the words of class names are
+    protected from it.
     """
 
     target: str
@@ -128,6 +130,7 @@ class LabelledText:
     buckets: int = 0
     language: Language = "auto"
     task: Literal["auto", "classify", "regress"] = "auto"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -149,7 +152,7 @@ class LabelledText:
             words = _tokens(cut(text, self.language))
             counts.update(words)
             longest = max(longest, len(words))
-        target = partial_target(shard, self.target, "LabelledText")
+        target = partial_target(shard, self.target, "LabelledText", self.target_scale)
         return {"rows": len(shard), "counts": dict(counts), "longest": longest, "target": target}
 
     def merge(self, one: State, other: State) -> State:
@@ -163,7 +166,7 @@ class LabelledText:
 
     def finish(self, state: State) -> Self:
         """The same builder with what was learned."""
-        target = finish_target(state["target"], self.target, self.task, "LabelledText")
+        target = finish_target(state["target"], self.target, self.task, "LabelledText", self.target_scale)
         frequent = [pair for pair in state["counts"].items() if pair[1] >= self.min_count]
         frequent.sort(key=lambda pair: (-pair[1], pair[0]))
         words = [word for word, _ in frequent[: self.vocab_size]]
@@ -200,16 +203,11 @@ class LabelledText:
 
     def number(self, words: Words) -> np.ndarray[Any, Any]:
         """The numbers of a text's words int64 [T]; a text without any is one unknown word."""
-        length = self.need()["length"]
-        found = [self._number(token) for token in _tokens(words)[:length]] or [UNKNOWN]
+        length, known = self.need()["length"], self._numbers
+        first = RESERVED + len(known)
+        tokens = _tokens(words)[:length]
+        found = [known.get(token) or _strange(token, first, self.buckets) for token in tokens] or [UNKNOWN]
         return np.array(found + [PADDING] * (length - len(found)), dtype=np.int64)
-
-    def spell(self, numbers: np.ndarray[Any, Any]) -> list[str]:
-        """The words of numbers, without padding; unknown ones in angle brackets."""
-        words = self.need()["words"]
-        names = [f"<{number}>" if not 0 <= number - RESERVED < len(words) else words[number - RESERVED]
-                 for number in numbers[numbers != PADDING].tolist()]  # fmt: skip
-        return ["<unknown>" if name == f"<{UNKNOWN}>" else name for name in names]
 
     def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
         """A text, a list of texts, or rows as ``Rows`` reads them: dicts, a frame, the path of a CSV or JSON file."""
@@ -253,17 +251,21 @@ class LabelledText:
     def _numbers(self) -> dict[str, int]:
         return {word: RESERVED + i for i, word in enumerate(self.need()["words"])}
 
-    def _number(self, word: str) -> int:
-        found = self._numbers.get(word)
-        if found is None:
-            first = RESERVED + len(self._numbers)
-            return first + zlib.crc32(word.encode("utf-8", "surrogatepass")) % self.buckets if self.buckets else UNKNOWN
-        return found
-
 
 def _tokens(words: Words) -> list[str]:
     """Words and signs in lower case, without the white space between them."""
     return [piece.lower() for piece in words.pieces if not piece.isspace()]
+
+
+def _strange(word: str, first: int, buckets: int) -> int:
+    """The number of a word that train did not have: one of the buckets, which begin at ``first``, where there are."""
+    return first + zlib.crc32(word.encode("utf-8", "surrogatepass")) % buckets if buckets else UNKNOWN
+
+
+def _spelled(numbers: np.ndarray[Any, Any], words: list[str]) -> list[str]:
+    """The words of numbers, without padding."""
+    known = numbers[numbers != PADDING] - RESERVED
+    return [words[place] if 0 <= place < len(words) else "<unknown>" for place in known.tolist()]
 
 
 def _is_table(raw: str) -> bool:

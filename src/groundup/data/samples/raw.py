@@ -13,20 +13,25 @@ import polars as pl
 
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, nearest
-from groundup.data.prepare.columns import spellings
-from groundup.data.sources.tables import MISSING, csv
+from groundup.core.schema import Schema, spellings
+from groundup.data.sources.column_types import MISSING
+from groundup.data.sources.csv_files import csv
 
 
 def read_rows(raw: Any, schema: Mapping[str, Kind], required: Collection[str], by: str) -> Dataset:
     """Rows to predict on, as a dataset of split "serve" with the kinds of ``schema``.
 
     ``raw`` is a dict, a list of dicts, a polars frame, the path of a CSV or JSON file, or JSON text. A value may be
-    missing (None, an empty string, NaN), a ``required`` column may not. Columns that ``schema`` does not have
-    are left out, with a note. Raises DataError that names the row and column of what cannot be read.
+    missing (None, an empty string, NaN); a ``required`` column may be absent only where a ``Schema`` says what is done
+    then. Columns that ``schema`` does not have are left out, with a note. Raises DataError that names the row and
+    column of what cannot be read.
     """
     frame, origin = _frame(raw, by)
     absent = [name for name in required if name not in frame.columns]
-    if absent:
+    made = []
+    if absent and isinstance(schema, Schema) and schema.on_new.missing_column != "refuse":
+        made = [schema.absent_column(name, frame.height) for name in absent]
+    elif absent:
         hints = "".join(nearest(name, frame.columns) for name in absent[:1])
         raise DataError(
             f"{by}: {origin} lacks the columns {', '.join(map(repr, absent))}, which the model was trained on.{hints}"
@@ -34,9 +39,18 @@ def read_rows(raw: Any, schema: Mapping[str, Kind], required: Collection[str], b
     known = [name for name in schema if name in frame.columns]
     extra = [name for name in frame.columns if name not in schema and name != ROW]
     columns = [_cast(frame[name], schema[name], f"{by}: {origin}") for name in known]
-    dataset = Dataset.of(pl.DataFrame(columns), {name: schema[name] for name in known}, origin=origin)
+    columns += [series for series, _ in made]
+    kinds = {column.name: schema[column.name] for column in columns}
+    dataset = Dataset.of(pl.DataFrame(columns), kinds, origin=origin)
     notes = [f"columns that were not there in training are left out: {', '.join(extra)}"] if extra else []
-    return dataclasses.replace(dataset, split="serve").note(*notes)
+    return dataclasses.replace(dataset, split="serve", new=tuple(new for _, new in made)).note(*notes)
+
+
+def without(schema: Mapping[str, Kind], *names: str) -> Mapping[str, Kind]:
+    """A schema, or plain kinds, without some columns."""
+    if isinstance(schema, Schema):
+        return schema.without(*names)
+    return {name: kind for name, kind in schema.items() if name not in names}
 
 
 def _frame(raw: Any, by: str) -> tuple[pl.DataFrame, str]:
@@ -62,7 +76,7 @@ def _from_text(raw: str | Path, by: str) -> tuple[pl.DataFrame, str]:
     if not text.startswith(("{", "[")):
         path = Path(raw)
         if path.suffix.lower() != ".json":
-            return csv(path).frame.drop(ROW), str(path)
+            return csv(path)().frame.drop(ROW), str(path)
         if not path.is_file():
             raise DataError(f"{path}: there is no such file.")
         text, origin = path.read_text(encoding="utf-8"), str(path)

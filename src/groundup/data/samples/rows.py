@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +16,7 @@ from groundup.core.errors import DataError, nearest
 from groundup.core.preprocessing import as_tensor
 from groundup.data.augmentation.drawing import augmented, need_method
 from groundup.data.prepare.columns import numbers, said
-from groundup.data.samples.raw import read_rows
+from groundup.data.samples.raw import read_rows, without
 from groundup.data.samples.targets import (
     TargetScale,
     class_names,
@@ -128,6 +128,9 @@ class Rows:
     target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
 
+    BY_ROW: ClassVar = True
+    """What becomes of a row does not depend on the others, so shards can be encoded one by one."""
+
     def fit(self, train: Dataset) -> Self:
         """Settle inputs and task, learn the classes or the target's scale. Raises DataError as its parts do."""
         return self.finish(self.partial(train))
@@ -170,7 +173,7 @@ class Rows:
         fitted on; without it the kinds after the last one are used. A value may be missing, a column may not.
         """
         learned = self._need()
-        kinds = {name: kind for name, kind in (schema or learned["kinds"]).items() if name != self.target}
+        kinds = without(schema or learned["kinds"], self.target)
         return read_rows(raw, kinds, required_columns(kinds, self.inputs, learned["inputs"]), "Rows")
 
     def decode(self, output: Tensor) -> np.ndarray[Any, Any]:

@@ -260,7 +260,10 @@ def target_sizes(learned: Mapping[str, Any]) -> dict[str, int]:
 
 
 def decode_output(output: Tensor, learned: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """Logits [N, C] as probabilities float64 [N, C]; or [N, 1] as values float64 [N] in the user's units."""
+    """Logits [N, C] as probabilities float64 [N, C]; or [N, 1] as values float64 [N] in the user's units.
+
+    Of several numbers for a value, [N, 1, K], it is the middle one: the median among quantiles, the mean of a normal.
+    """
     numbers = output.detach().to("cpu", torch.float64)
     if learned["task"] == "classify":
         if numbers.ndim != 2 or numbers.shape[1] != len(learned["classes"]):
@@ -268,7 +271,14 @@ def decode_output(output: Tensor, learned: Mapping[str, Any]) -> np.ndarray[Any,
                 f"the model's output has shape {tuple(numbers.shape)}, expected [N, {len(learned['classes'])}] logits."
             )
         return numbers.softmax(dim=1).numpy()
-    return from_scale(numbers.reshape(len(numbers), -1)[:, 0].numpy(), learned)
+    return from_scale(middle(numbers, 1).reshape(len(numbers), -1)[:, 0].numpy(), learned)
+
+
+def middle(numbers: Tensor, values: int) -> Tensor:
+    """Of [N, values, K] the middle of the K numbers, [N, values]; anything else as it is."""
+    if numbers.ndim == 3 and numbers.shape[1] == values:
+        return numbers[:, :, (numbers.shape[2] - 1) // 2]
+    return numbers
 
 
 def decode_target(targets: Tensor, learned: Mapping[str, Any]) -> np.ndarray[Any, Any]:

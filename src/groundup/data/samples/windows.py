@@ -21,7 +21,7 @@ from groundup.core.use import Use, make
 from groundup.data.augmentation.drawing import augmented, need_method
 from groundup.data.augmentation.series import Window
 from groundup.data.prepare.columns import known_numbers, merged, need_some, numbers, pieces
-from groundup.data.samples.raw import read_rows
+from groundup.data.samples.raw import read_rows, without
 from groundup.data.samples.rows import choose_inputs, input_numbers, required_columns
 from groundup.data.samples.targets import (
     TargetScale,
@@ -29,6 +29,7 @@ from groundup.data.samples.targets import (
     finish_scale,
     from_scale,
     merge_scales,
+    middle,
     partial_scale,
     refuse_changed,
     to_scale,
@@ -322,9 +323,9 @@ class Windows:
     def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
         """At least ``length`` rows up to the forecast origin: a CSV file's path, a polars frame, or a list of dicts."""
         learned = self.need()
-        kinds: dict[str, Kind] = dict(schema or learned["kinds"])
+        kinds = schema or learned["kinds"]
         if self.target not in learned["inputs"]:
-            kinds.pop(self.target, None)
+            kinds = without(kinds, self.target)
         dataset = read_rows(raw, kinds, required_columns(kinds, learned["inputs"], learned["inputs"]), "Windows")
         if len(dataset) < self.length:
             raise DataError(
@@ -335,8 +336,8 @@ class Windows:
         return dataset
 
     def decode(self, output: Tensor) -> npt.NDArray[Any]:
-        """Outputs [N, H] as values float64 [N, H] in the target's own units."""
-        values = output.detach().to("cpu", torch.float64)
+        """Outputs [N, H] as values float64 [N, H] in the target's own units; of [N, H, K] the middle one of K."""
+        values = middle(output.detach().to("cpu", torch.float64), self.horizon)
         if values.numel() != len(values) * self.horizon:
             raise DataError(f"the model's output has shape {tuple(output.shape)}, expected [N, {self.horizon}].")
         return from_scale(values.reshape(len(values), self.horizon).numpy(), self.need()["target"])
