@@ -139,17 +139,16 @@ def list_parts(slot: str | None = None) -> Catalogue:
         if slot not in HOMES:
             raise GroundupError(f"there is no slot {slot!r}.{nearest(slot, HOMES)}")
         return Catalogue({slot: {name: summary(part) for name, part in _named(slot)}})
-    owners = {home: at for at, homes in reversed(list(HOMES.items())) for home in homes[:1]}
-    for at, homes in HOMES.items():  # a home that comes first nowhere belongs to the slot that names it first
-        for home in homes:
-            owners.setdefault(home, at)
+    backwards = list(HOMES.items())[::-1]
+    owners = {home: at for at, homes in backwards for home in homes}
+    owners |= {home: at for at, homes in backwards for home in homes[:1]}  # where it is meant first
     listed: dict[str, dict[str, str]] = {}
     also: dict[str, tuple[str, ...]] = {}
     for at, homes in HOMES.items():
         own = [home for home in homes if owners[home] == at]
         listed[at] = {name: summary(part) for home in own for name, part in _public(home)}
         if len(own) < len(homes):
-            also[at] = tuple(dict.fromkeys(owners[home] for home in homes if home not in own))
+            also[at] = tuple(owners[home] for home in homes if home not in own)
     return Catalogue(listed, also)
 
 

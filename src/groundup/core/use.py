@@ -21,7 +21,8 @@ from groundup.core.coerce import coerce
 from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("source", "train", "valid", "test"), ("groundup.data.sources", "groundup.data.shards.source")),
+    "source": ("groundup.data.sources", "groundup.data.shards.source"),
+    **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources", "groundup.data.shards.source")),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
     "prepare": ("groundup.data.prepare",),
