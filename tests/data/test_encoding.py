@@ -122,6 +122,21 @@ def test_hashing_is_scikit_learns() -> None:
         HashEncode(["c"]).fit(table(c=["a"]))(table(**{"c": ["a"], "c#0": [1]}))
 
 
+def test_where_every_value_is_missing_the_columns_are_numbers_still() -> None:
+    train = table(c=["a", "b", None, "a"], y=[1.0, 2.0, 3.0, 4.0])
+    later = table("serve", c=[None, None])
+    hashed = HashEncode(buckets=3).fit(train)(later)
+    assert hashed.frame.select("c#0", "c#1", "c#2").rows() == [(0.0, 0.0, 0.0)] * 2
+    assert {hashed.frame.schema[name] for name in hashed.columns} == {pl.Float64}
+    empty = table(c=[None, None, None, None], y=[1.0, 2.0, 3.0, 6.0])
+    for encoder in (TargetEncode(target="y").fit(train), TargetEncode(target="y").fit(empty)):
+        assert encoder(later).frame.schema["c"] == pl.Float64
+    assert TargetEncode(target="y", smoothing=0.0).fit(empty)(table("test", c=["a", None])).frame["c"].to_list() == [
+        3,
+        3,
+    ]
+
+
 def test_what_is_unknown_is_said_and_missing_may_be_known() -> None:
     step = TargetEncode(target="y", smoothing=0.0).fit(
         table(c=["a", "a", "b", "b", None, None], y=[1.0, 3, 5, 7, 9, 11])

@@ -34,6 +34,14 @@ def test_files_become_the_parts_that_they_are(tmp_path: Path) -> None:
     assert splits.test.frame["x"].to_list() == [4.5]
 
 
+def test_what_a_part_could_not_take_is_kept_with_its_file(tmp_path: Path) -> None:
+    rows = "".join(f"{i},a\n" for i in range(40))
+    data = read(tmp_path, train="x,c\n" + rows, test="x,c\n" + rows + "7,a,too many\n")
+    found = data.quarantine
+    assert (found.read, found.accepted) == (81, 80)
+    assert [(Path(one.name).name, one.line, one.raw) for one in found.rejected] == [("test.csv", 42, b"7,a,too many")]
+
+
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"parts\.test: .*test\.csv lacks the column 'c'"):
         read(tmp_path, train="x,c\n1,a\n", test="x,d\n1,a\n")

@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from groundup.core.errors import DataError
 from groundup.core.preprocessing import Preprocessing, fit_step
 from groundup.core.statistics import CAPACITY
 from groundup.data.prepare import (
+    HashEncode,
     LogScale,
     MinMax,
     OneHot,
@@ -31,7 +33,10 @@ from groundup.data.prepare import (
     QuantileScale,
     RobustScale,
     Standardize,
+    TargetEncode,
 )
+from groundup.data.samples import Rows, Windows
+from groundup.data.shards.states import load_state, save_state
 
 
 def table(split: str = "train", **columns: Sequence[Any]) -> Dataset:
@@ -172,6 +177,16 @@ def test_pieces_tell_what_all_rows_tell(step: Any, train: list[float | None], cu
         np.testing.assert_allclose(
             merged["columns"]["x"][name], value, rtol=1e-9, atol=1e-9 * max(1, np.max(np.abs(value)))
         )
+
+
+def test_what_pieces_tell_can_be_written_down(tmp_path: Path) -> None:
+    train = table(x=[1.0, 2.0, None, 9.0, 4.0], y=[5.0, 1.0, 2.0, 2.0, 7.0], c=["a", "b", None, "a", "a"])
+    steps = [*SCALES, OneHot(["c"]), Ordinal(["c"]), HashEncode(["c"]), TargetEncode(["c"], "y"), Rows("c", ["y"])]
+    for number, step in enumerate([*steps, TargetEncode(["c"], "c2"), Windows("y", 2, 1), Rows("y", ["x"])]):
+        data = train.with_frame(train.frame.with_columns(c2=pl.col("c").fill_null("z")))
+        data = data.with_frame(data.frame.with_columns(pl.col("c").fill_null("a"))) if isinstance(step, Rows) else data
+        save_state(tmp_path / f"{number}", step.partial(data))
+        assert step.finish(load_state(tmp_path / f"{number}")).learned == step.fit(data).learned
 
 
 def test_large_columns_are_learned_from_a_sketch() -> None:

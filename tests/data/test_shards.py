@@ -37,7 +37,7 @@ from groundup.data.shards import (
 from groundup.data.shards.carry import cut
 from groundup.data.shards.executors import Executor
 from groundup.data.shards.reading import read
-from groundup.data.splitting import by_time, random, stratified
+from groundup.data.splitting import by_time, k_fold, random, stratified
 
 sys.path.insert(0, str(Path(__file__).parent))  # where worker processes find the steps too
 
@@ -226,8 +226,9 @@ def test_whatever_the_rows_and_the_cuts(
         functools.partial(random, seed=4),
         functools.partial(stratified, column="site", seed=4),
         functools.partial(by_time, column="time", valid=0.2),
+        functools.partial(k_fold, folds=4, fold=1, way="stratified", column="site", seed=4),
     ],
-    ids=["random", "stratified", "by_time"],
+    ids=["random", "stratified", "by_time", "k_fold"],
 )
 def test_a_split_of_shards_is_the_split_of_the_table(split: Any, made: Dataset, tmp_path: Path) -> None:
     at = shop(tmp_path / "work", room=Room(10**7, 2))

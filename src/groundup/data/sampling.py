@@ -52,6 +52,7 @@ def _classes(encoded: Any, by: str) -> npt.NDArray[np.int64]:
     targets = getattr(encoded, "targets", None)
     if targets is None or np.asarray(targets).dtype.kind not in "iu" or np.ndim(targets) != 1:
         raise DataError(
-            f"recipe.data.sampling: {by} draws by the class of a sample, and these samples have no classes."
+            f"recipe.data.sampling: {by} draws by the class of a sample, and these samples have no classes in memory. "
+            "Where they are too many for it, take class_weights of the objective instead."
         )
     return np.asarray(targets, dtype=np.int64)

@@ -13,6 +13,7 @@ import polars as pl
 from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
+from groundup.core.sampling import row_hashes
 from groundup.core.statistics import Moments, merge_counts
 from groundup.data.prepare.categories import unknown
 from groundup.data.prepare.columns import choose, learned_columns, merged, numbers, pieces, spellings
@@ -120,7 +121,7 @@ class TargetEncode:
             notes += unknown(name, seen, entry["categories"], "encoded as the mean over all")
             places = {category: place for place, category in enumerate(entry["categories"])}
             # Behind the categories stands what missing values are encoded as, last what is not known.
-            place = values.replace_strict(places, default=len(places) + entry["missing"], return_dtype=pl.Int64)
+            place = replaced(values, places, len(places) + entry["missing"], pl.Int64)
             chosen = place.set(values.is_null(), len(places)).to_numpy()
             for i, (encodings, means) in enumerate(zip(entry["encodings"], entry["means"], strict=True)):
                 label = name if len(entry["means"]) == 1 else f"{name}~{self.learned['classes'][i]}"
@@ -202,10 +203,9 @@ class HashEncode:
                 notes.append(f"{name}: {missing} missing, 0 in all its columns")
             known = values.drop_nulls().unique()
             hashes = {value: int(murmurhash3_32(f"{name}={value}".encode("utf-8", "surrogatepass"))) for value in known}
-            bucket = values.replace_strict({v: abs(h) % self.buckets for v, h in hashes.items()}, return_dtype=pl.Int64)
-            sign = values.replace_strict(
-                {v: 1.0 if h >= 0 else -1.0 for v, h in hashes.items()}, return_dtype=pl.Float64
-            )
+            buckets = {value: abs(found) % self.buckets for value, found in hashes.items()}
+            signs = {value: 1.0 if found >= 0 else -1.0 for value, found in hashes.items()}
+            bucket, sign = replaced(values, buckets, None, pl.Int64), replaced(values, signs, 0.0, pl.Float64)
             for i in range(self.buckets):
                 new[f"{name}#{i}"] = sign.zip_with((bucket == i).fill_null(False), pl.Series([0.0]))
         clash = [name for name in new if name in dataset.frame.columns]
@@ -215,14 +215,16 @@ class HashEncode:
         return dataset.with_frame(frame, dict.fromkeys(new, "number")).note(*notes)
 
 
+def replaced(values: pl.Series, table: Mapping[str, Any], default: Any, dtype: Any) -> pl.Series:
+    """Each value by the table, ``default`` for any other; polars forgets the type where the table is empty."""
+    if not table:
+        return pl.Series(values.name, [default] * len(values), dtype=dtype)
+    return values.replace_strict(table, default=default, return_dtype=dtype)
+
+
 def fold_of_rows(rows: npt.NDArray[Any], folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """The fold of each row by its number alone, so that it is the same in any shard (SplitMix64's finaliser)."""
-    with np.errstate(over="ignore"):
-        mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed += np.uint64(seed % 2**63) * np.uint64(0xD1342543DE82EF95)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(folds)).astype(np.int64)
+    """The fold of each row by its number alone, so that it is the same in any shard."""
+    return (row_hashes(rows, seed) % np.uint64(folds)).astype(np.int64)
 
 
 Table = dict[str, Any]

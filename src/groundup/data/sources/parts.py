@@ -9,6 +9,7 @@ import polars as pl
 
 from groundup.core.dataset import ROW, Dataset
 from groundup.core.errors import DataError, nearest
+from groundup.core.quarantine import Quarantine
 from groundup.core.use import Use, make
 
 
@@ -18,8 +19,9 @@ def parts(
     """Sources of their own for train, validation and test, as one table; ``column`` says where each row came from.
 
     Beside it goes ``split = { use = "given", column = "split" }``. All must have the same columns, and what these mean
-    is told by train; numbers of different width become the wider one. Rows are numbered through, train's first.
-    Raises DataError for columns that differ, and for one that is called ``column`` already.
+    is told by train; numbers of different width become the wider one. Rows are numbered through, train's first; what a
+    source could not take is kept with its file. Raises DataError for columns that differ, and for one that is called
+    ``column`` already.
     """
     named = {"train": train, "valid": valid, "test": test}
     made: dict[str, Dataset] = {
@@ -56,4 +58,11 @@ def parts(
     origin = ", ".join(dict.fromkeys(part.origin for part in made.values() if part.origin))
     together = Dataset.of(frame, {**first.kinds, column: "category"}, origin=origin)
     notes = tuple(f"{name}: {len(part)} rows from {part.origin or 'its source'}" for name, part in made.items())
-    return dataclasses.replace(together, history=history).note(*notes)
+    rejected = sum((_named(part.quarantine, part.origin or name) for name, part in made.items()), Quarantine())
+    return dataclasses.replace(together, history=history, quarantine=rejected).note(*notes)
+
+
+def _named(quarantine: Quarantine, origin: str) -> Quarantine:
+    """The same with the file that each row was rejected from."""
+    named = tuple(one if one.name else dataclasses.replace(one, name=origin) for one in quarantine.rejected)
+    return dataclasses.replace(quarantine, rejected=named)
