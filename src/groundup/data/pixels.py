@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from typing import Any
@@ -14,16 +15,26 @@ from groundup.core.errors import DataError
 MAX_PIXELS = 50_000_000
 """More than any camera's picture that a model is trained on; a small file that claims more is taken for an attack."""
 
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+"""What is opened: formats of pixels alone. Pillow runs another program for some others, such as EPS."""
+
 _UNREADABLE = (
     OSError, SyntaxError, ValueError, struct.error, EOFError,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow reads."""
+    Image.init()
+    return tuple(form for form in FORMATS if form in Image.OPEN)
+
+
 def open_image(data: bytes, where: str) -> Image.Image:
     """A picture decoded whole, turned as its EXIF entry says. Raises DataError that begins with ``where``."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_formats())
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{where}: {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}.")
         image.load()
