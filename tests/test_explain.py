@@ -102,7 +102,8 @@ def test_what_is_told_can_be_pasted_into_a_recipe(name: str) -> None:
 
 
 def test_every_slot_has_a_place_or_is_an_argument_of_another_call() -> None:
-    arguments = {"layer", "activation", "tokenizer", "steps"}
+    arguments = {"layer", "branches", "activation", "norm", "positions", "router", "tokenizer", "steps"}
+    arguments |= {"train", "valid", "test", "detector"}
     assert set(PLACES) | arguments >= set(HOMES)
 
 

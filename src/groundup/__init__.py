@@ -21,7 +21,21 @@ if TYPE_CHECKING:
     from groundup.core.state import TrainState
     from groundup.core.use import Use
     from groundup.explain import explain
-    from groundup.workflow import check, evaluate, finetune, plan, predict, run, train
+    from groundup.workflow import (
+        check,
+        clean,
+        diff,
+        evaluate,
+        finetune,
+        inspect,
+        labels,
+        new,
+        plan,
+        predict,
+        run,
+        show,
+        train,
+    )
 
 __version__ = "0.1.0"
 
@@ -41,17 +55,37 @@ __all__ = [
     "Use",
     "__version__",
     "check",
+    "clean",
+    "diff",
     "evaluate",
     "explain",
     "finetune",
+    "inspect",
+    "labels",
+    "new",
     "plan",
     "predict",
     "run",
+    "show",
     "train",
 ]
 
 _HOMES = {
-    "groundup.workflow": ("run", "train", "finetune", "evaluate", "predict", "check", "plan"),
+    "groundup.workflow": (
+        "run",
+        "train",
+        "finetune",
+        "evaluate",
+        "predict",
+        "check",
+        "plan",
+        "labels",
+        "clean",
+        "new",
+        "inspect",
+        "diff",
+        "show",
+    ),
     "groundup.explain": ("explain",),
     "groundup.core.recipe": ("Recipe", "DataRecipe", "Training", "Evaluation", "Finetune"),
     "groundup.core.use": ("Use",),

@@ -27,7 +27,13 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "evaluate": workflow.evaluate,
     "predict": workflow.predict,
     "check": workflow.check,
+    "show": workflow.show,
     "plan": workflow.plan,
+    "labels": workflow.labels,
+    "clean": workflow.clean,
+    "new": workflow.new,
+    "inspect": workflow.inspect,
+    "diff": workflow.diff,
     "explain": explain,
     "list": list_parts,
 }
@@ -39,13 +45,38 @@ MEANINGS = {
     "overrides": "Fields of the recipe set anew: dotted.path=value, such as training.optimizer.lr=1e-4.",
     "inputs": "Raw inputs: a text, an image file, a CSV file, a row. After -- they may look like options.",
     "out": "The run's folder; by default the next free one in runs/.",
+    "runner": "Who works on data that do not fit in memory: local, processes, or ray.",
+    "memory": "What data may take in memory, such as 2GB; by default half of what is free.",
+    "new out": "The recipe's file; by default NAME.toml here. An existing one is never overwritten.",
+    "inspect out": "The page's file; by default NAME.html here.",
+    "diff out": "A JSON file for all that was found.",
+    "data": "A table, a folder of images, a text or a folder of texts; for inspect also a recipe or a run.",
+    "target": "The column to be predicted.",
+    "first": "The version before: a file, a folder of cleaned data, a run or a recipe.",
+    "second": "The version after.",
+    "key": "Columns that name each row once, with commas between; by default they are looked for.",
     "resume": "The folder of a run that was stopped, instead of a recipe: go on from its newest checkpoint.",
     "name": "A layer, loss, optimizer, metric, step, ..., or an import path package.module:Name.",
+    "by": "What answers for rows that it has not seen: logistic_regression, or recipe for the recipe's own model.",
+    "into": "A file for all that is found, as JSON lines.",
     "slot": "One place in a recipe, such as optimizer; without it, every place is listed.",
 }
-"""What each word of a command line is. Parameters that are not here can be given from Python alone."""
+"""What each word of a command line is, "VERB WORD" for one verb alone. What is not here is given from Python alone."""
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+PLACES = {
+    "target": "COLUMN",
+    "key": "COLUMNS",
+    "by": "MODEL",
+    "into": "FILE",
+    "runner": "RUNNER",
+    "memory": "SIZE",
+    "new out": "FILE",
+    "inspect out": "FILE",
+    "diff out": "FILE",
+}
+"""What stands for the value of an option in a usage line; a folder where nothing else is said."""
+
+USAGE_ERROR, DIFFERENT, INTERRUPTED = 2, 3, 130
 
 
 class UsageError(Exception):
@@ -55,8 +86,8 @@ class UsageError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line and give its exit status.
 
-    0; 1 for an error in what was asked; 2 for a wrong command line; 130 when interrupted. Errors are one
-    message on stderr; with GROUNDUP_TRACEBACK=1 they come with their traceback.
+    0; 1 for an error in what was asked; 2 for a wrong command line; 3 when two versions of data differ; 130 when
+    interrupted. Errors are one message on stderr; with GROUNDUP_TRACEBACK=1 they come with their traceback.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # Threads that wait for one another spin for a moment only: on a machine that does anything else, long spinning
@@ -66,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # what a person names lies where they stand, as for python -m
     try:
-        _carry_out(arguments)
+        return _carry_out(arguments)
     except UsageError as error:
         print(f"{_red('error:')} {error}\n{_usage_of(arguments)}", file=sys.stderr)
         return USAGE_ERROR
@@ -89,10 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{_red('error:')} {place}: {type(error).__name__}: {error}", file=sys.stderr)
         print("The whole way there: set GROUNDUP_TRACEBACK=1 and run it again.", file=sys.stderr)
         return 1
-    return 0
 
 
-def _carry_out(arguments: Sequence[str]) -> None:
+def _carry_out(arguments: Sequence[str]) -> int:
     from cyclopts import CycloptsError
 
     _refuse_unknown_options(arguments)
@@ -102,6 +132,7 @@ def _carry_out(arguments: Sequence[str]) -> None:
         raise UsageError(str(error)) from error
     _show(result)
     sys.stdout.flush()
+    return DIFFERENT if getattr(result, "differs", False) else 0
 
 
 def _app() -> App:
@@ -143,7 +174,7 @@ def _command(verb: Callable[..., Any]) -> Callable[..., Any]:
     parameters = []
     for parameter in _words(verb):
         meaning = Parameter(
-            help=MEANINGS[parameter.name],
+            help=_said(MEANINGS, verb, parameter.name, ""),
             allow_leading_hyphen=parameter.name == "inputs",  # a row may begin with a negative number
             show_default=False,
         )
@@ -167,6 +198,11 @@ def _words(verb: Callable[..., Any]) -> list[inspect.Parameter]:
     return [p for p in inspect.signature(verb).parameters.values() if p.name in MEANINGS]
 
 
+def _said(table: Mapping[str, str], verb: Callable[..., Any], word: str, otherwise: str) -> str:
+    """What a table says of a word of this verb, or of the word wherever it stands."""
+    return table.get(f"{verb.__name__} {word}", table.get(word, otherwise))
+
+
 def _options(verb: Callable[..., Any]) -> set[str]:
     return {f"--{p.name}" for p in _words(verb) if p.kind is p.KEYWORD_ONLY}
 
@@ -178,7 +214,8 @@ def _usage(name: str) -> str:
         if parameter.kind is parameter.VAR_POSITIONAL:
             words.append(f"[{shown.removesuffix('S')} ...]")
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            words.append(f"[--{parameter.name} FOLDER]")
+            place = _said(PLACES, VERBS[name], parameter.name, "FOLDER")
+            words.append(f"[--{parameter.name} {place}]")
         else:
             words.append(shown if parameter.default is parameter.empty else f"[{shown}]")
     return " ".join(words)
@@ -220,7 +257,7 @@ def _how_to_resume(arguments: Sequence[str]) -> list[str]:
     folder = Path(named[0]) if named else runs[-1].parent if runs else Path()
     if (folder / "finetune" / "run.json").is_file() and not (folder / "finetune" / "report.json").is_file():
         return [f"To go on with its fine-tuning: groundup finetune {folder}"]
-    kept = (*folder.glob("checkpoints/step-*/manifest.json"), *folder.glob("seed-*/checkpoints/step-*/manifest.json"))
+    kept = (*folder.glob("checkpoints/step-*/manifest.json"), *folder.glob("*-*/checkpoints/step-*/manifest.json"))
     if folder == Path() or not kept:
         return ["No checkpoint was written yet."]
     return [f"To go on from its newest checkpoint: groundup train --resume {folder}"]

@@ -23,6 +23,7 @@ PLACES: Mapping[str, str] = {
     "prepare": "data.prepare = [{}]",
     "samples": "data.samples = {}",
     "augment": "data.augment = [{}]",
+    "sampling": "data.sampling = {}",
     "model": "model = {}",
     "layers": 'model = {{ use = "Sequential", layers = [{}] }}',
     "with": 'swap = [{{ where = "layers.0", with = {} }}]',
@@ -138,7 +139,9 @@ def list_parts(slot: str | None = None) -> Catalogue:
         if slot not in HOMES:
             raise GroundupError(f"there is no slot {slot!r}.{nearest(slot, HOMES)}")
         return Catalogue({slot: {name: summary(part) for name, part in _named(slot)}})
-    owners = {home: at for at, homes in reversed(list(HOMES.items())) for home in homes[:1]}
+    backwards = list(reversed(HOMES.items()))
+    owners = {home: at for at, homes in backwards for home in homes}
+    owners |= {home: at for at, homes in backwards for home in homes[:1]}  # where it is meant first
     listed: dict[str, dict[str, str]] = {}
     also: dict[str, tuple[str, ...]] = {}
     for at, homes in HOMES.items():
@@ -205,7 +208,8 @@ def _written(slots: tuple[str, ...]) -> tuple[str, ...]:
     """Of the slots that a part fits, those to show a line for: where it is meant first, not where it could go too."""
     if "layers" in slots:
         return ("layers",)
-    return tuple(slot for slot in slots if slot != "with" or len(slots) == 1) or ("",)
+    nested = ("with", "train", "valid", "test")
+    return tuple(slot for slot in slots if slot not in nested or len(slots) == 1) or ("",)
 
 
 def _supplied(part: Any, slot: str, parameters: Mapping[str, inspect.Parameter]) -> tuple[str, ...]:

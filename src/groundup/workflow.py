@@ -5,13 +5,17 @@ Each verb reads top to bottom and imports the parts it needs; the parts meet now
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 import math
 import shutil
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +32,22 @@ if TYPE_CHECKING:
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.recipe import DataRecipe, Finetune, Recipe, Training
-    from groundup.core.report import Metric, Proof, Report
+    from groundup.core.report import Check, LayerSignal, Metric, Proof, Report
     from groundup.core.run import Run
     from groundup.core.state import TrainState
+    from groundup.core.structure import Layer
     from groundup.core.use import Use
+    from groundup.data.cleaning.labels import LabelErrors
+    from groundup.data.pages import Inspected
+    from groundup.data.shards import Shards, Workshop
+    from groundup.data.versions import Difference
     from groundup.evaluation import Outcome
     from groundup.serving import Predictor
 
 Objective = Callable[["nn.Module", "Batch"], "Loss"]
+
+SIGNAL_SAMPLES = 64
+"""Samples that the scale of a signal through the layers is measured on."""
 
 MOST_CHECKED = 20_000
 """Samples whose targets are looked at before a run."""
@@ -53,8 +65,10 @@ class Prepared:
     """Rows of valid and test that stand in train as well."""
     fingerprint: str
     """Of the cleaned data, before the split."""
-    unprepared: Dataset
-    """The validation split as it was before its preparation."""
+    unprepared: Splits
+    """The splits as they were before their preparation."""
+    shop: Workshop
+    """Where parts that do not fit in memory are worked on."""
 
     @property
     def samples(self) -> Any:
@@ -98,12 +112,32 @@ class Prepared:
 
     def batches(self, training: Training, bookmark: Bookmark) -> Iterator[Batch]:
         """The endless, seeded, resumable stream of training batches."""
-        from groundup.core.use import make
         from groundup.data.loading import batches
 
-        augment = [make(use, "augment", where="recipe.data.augment") for use in self.recipe.data.augment]
         seed, size = self.recipe.seed, training.batch_size
-        return batches(self.encoded["train"], size, seed=seed, bookmark=bookmark, augment=augment)
+        train, augment = self.encoded["train"], self.augmentation()
+        return batches(train, size, seed=seed, bookmark=bookmark, augment=augment, weights=self.weights)
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many rows of train each class has, in the order of the classes; None where there are none."""
+        target = (self.samples.learned or {}).get("target")
+        return target.get("counts") if isinstance(target, Mapping) else None
+
+    @functools.cached_property
+    def weights(self) -> Any:
+        """How often each sample of train is drawn [N], or None where each comes once in an epoch."""
+        from groundup.core.use import make
+
+        use = self.recipe.data.sampling
+        return None if use is None else make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
+
+    def augmentation(self) -> list[Any]:
+        """The steps that change train's samples, made as the recipe describes them."""
+        from groundup.core.use import make
+
+        uses, folder = self.recipe.data.augment, self.recipe.folder
+        return [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
 
     def once(self, split: str, batch_size: int) -> Iterator[Batch]:
         """Each sample of a split once, in order, never augmented."""
@@ -190,9 +224,9 @@ def evaluate(run: str | Path) -> Report:
     """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
     from groundup.evaluation import over_runs
 
-    seeds = _seed_folders(Path(run))
-    if seeds:
-        return over_runs([evaluate(seed) for seed in seeds])
+    parts = _parts_of(Path(run))
+    if parts:
+        return over_runs([evaluate(part) for part in parts], _overlap(parts))
     trained = _reopen(run)
     terminal.stage("evaluate", f"on {trained.prepared.held_out}")
     return _evaluate(trained)
@@ -213,13 +247,53 @@ def predict(run: str | Path, *inputs: Any) -> list[dict[str, Any]]:
 
 
 def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
-    """Prepare the data, build the model, and prove both before anything is spent on training."""
+    """Prepare the data, build the model, and prove both before anything is spent on training.
+
+    In place of a recipe a layer may be named, by an import path or a name of ours: then what every layer promises is
+    proved of it. ``input_shape=[6,8]`` says what sample it takes, and other words are its arguments.
+    """
+    if isinstance(recipe, (str, Path)) and not Path(recipe).is_file():
+        name = str(recipe)
+        if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
+            return _check_layer(name, overrides)
     prepared = prepare(recipe, *overrides)
     terminal.stage("prove", "nothing is trained")
     model = design(prepared)
     proof = _prove(prepared, model, prepared.recipe.training) + _plan(prepared, model, prepared.recipe.training)[1]
+    if all(check.passed for check in proof.checks):
+        terminal.signals(_signal(prepared, model, prepared.recipe.training)[1])
     terminal.proof(proof)
     return proof.demand()
+
+
+def _check_layer(target: str, arguments: tuple[str, ...]) -> Proof:
+    from groundup import proof
+    from groundup.core.recipe import read_call
+    from groundup.core.use import check as checked
+
+    use = read_call(target, arguments)
+    shape = use.arguments.get("input_shape")
+    rest = {name: value for name, value in use.arguments.items() if name != "input_shape"}
+    layer = checked(type(use)(target, **rest), "layers", "layer")
+    terminal.say(f"  what every layer promises, asked of {target}")
+    found = proof.contract(layer, shape)
+    terminal.proof(found)
+    return found.demand()
+
+
+def show(recipe: str | Path | Recipe, *overrides: str) -> Layer:
+    """The model's structure as a tree, with shapes, parameters, operations and memory of each layer for one sample."""
+    prepared = prepare(recipe, *overrides)
+    terminal.stage("structure", "nothing is trained")
+    outlined = _outline(prepared, design(prepared), prepared.recipe.training)
+    terminal.structure(outlined)
+    return outlined
+
+
+def _outline(prepared: Prepared, model: nn.Module, training: Training) -> Layer:
+    from groundup.planning import outline
+
+    return outline(model, prepared.first("train", 2), _objective(training, prepared))
 
 
 def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
@@ -232,81 +306,585 @@ def plan(recipe: str | Path | Recipe, *overrides: str) -> Plan:
     return planned
 
 
+def labels(
+    recipe: str | Path | Recipe, *overrides: str, by: str = "logistic_regression", into: Path | None = None
+) -> LabelErrors:
+    """Rows of any split whose label is likely wrong, by confident learning; nothing is dropped.
+
+    In five folds a model answers for rows that it has not seen: a logistic regression on the recipe's own prepared
+    samples, or with ``by`` "recipe" the recipe's own model, trained anew for each fold. The likeliest are shown;
+    ``into`` names a file for all of them, as JSON lines. The step DropLabelErrors drops them, from train alone.
+    """
+    from groundup.core.errors import RecipeError
+    from groundup.data.cleaning import labels as checking
+
+    if by not in ("logistic_regression", "recipe"):
+        raise RecipeError(f"labels: by is {by!r}; expected logistic_regression or recipe.")
+    prepared = prepare(recipe, *overrides)
+    if prepared.samples.task != "classify":
+        raise RecipeError(f"labels: classes can be wrong, and this recipe's task is {prepared.samples.task}.")
+    together = _together(prepared.unprepared)
+    given, classes = checking.given_labels(together, prepared.samples.target, "labels")
+    terminal.stage("cross-validate", "each row is answered for by a model that has not seen it")
+    probabilities = _out_of_fold(prepared, together, given, classes, by == "recipe")
+    found = checking.judged(given, probabilities, classes)
+    split_of = [name for name, part in prepared.unprepared.parts().items() for _ in range(len(part))]
+    rows = [{"split": split_of[i]} for i in found.positions.tolist()]
+    rows = [one | more for one, more in zip(rows, found.rows(together.row_names()), strict=True)]
+    terminal.label_errors(rows, len(given))
+    if into is not None:
+        into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- looking at data
+
+
+def new(data: str | Path, *, target: str | None = None, out: Path | None = None) -> Path:
+    """Write a commented recipe for data: a table, a series, a folder of images, or text. It trains as it is.
+
+    Every choice has its reason beside it; what a person should look at stands at the top. ``target`` is the column to
+    be predicted; images have their folders, and plain text needs none. Lies in ``NAME.toml`` unless told otherwise, and
+    an existing file is never overwritten.
+    """
+    from groundup.core.recipe import read_recipe
+    from groundup.data.drafting import draft_recipe, write_draft
+    from groundup.data.opening import open_data
+
+    terminal.begin("new", [str(data)])
+    with terminal.busy("reading"):
+        opened = open_data(data)
+    terminal.source(opened.dataset)
+    file = out or Path(f"{opened.name}.toml")
+    with terminal.busy("looking at every column"):
+        draft = draft_recipe(opened, target, file.parent)
+    write_draft(draft, file, lambda path: read_recipe(path))
+    terminal.code(draft.to_toml())
+    terminal.say(f"\n[bold]{file}[/bold] is written. Next: groundup check {file}, then groundup train {file}")
+    return file
+
+
+def inspect(data: str | Path | Recipe, *overrides: str, target: str | None = None, out: Path | None = None) -> Path:
+    """Write one HTML page on data: per column type, gaps, distribution, outliers, duplicates, leaks, what to do.
+
+    ``data`` is a file or a folder; or a recipe or a run, and then the page also shows the parts, what moved between
+    them, rows in two of them, what was fitted on which rows, and augmentation before and after. Lies in ``NAME.html``
+    unless told otherwise.
+    """
+    from groundup.data.pages import inspect_path, write_page
+
+    terminal.begin("inspect", [str(data) if isinstance(data, (str, Path)) else data.name])
+    if isinstance(data, (str, Path)) and not _is_recipe(data):
+        with terminal.busy("looking at every column"):
+            name, found = inspect_path(data, target)
+    else:
+        name, found = _inspect_recipe(data, overrides, target)
+    terminal.findings(found.findings)
+    file = write_page(found.html, out or Path(f"{name}.html"))
+    terminal.say(f"\n[bold]{file}[/bold] is written; open it in a browser.")
+    return file
+
+
+def diff(first: str | Path, second: str | Path, *, key: str | None = None, out: Path | None = None) -> Difference:
+    """What differs between two versions of data: rows added, removed and changed, cells by column, distributions.
+
+    Each is a file, a folder of cleaned data, a run or a recipe. Rows are told apart by ``key`` (columns, with commas
+    between), else by what names or numbers them in both. ``out`` is a JSON file for all that was found. The command
+    line ends with 0 when nothing differs, and with 3 when something does.
+    """
+    from groundup.data.versions import compare
+
+    terminal.begin("diff", [str(first), str(second)])
+    with terminal.busy("reading"):
+        before, after = _version(first), _version(second)
+    with terminal.busy("comparing"):
+        found = compare(before, after, [name.strip() for name in key.split(",")] if key else [])
+    terminal.difference(found)
+    if out is not None:
+        out.write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+    return found
+
+
+def _is_recipe(data: str | Path | Recipe) -> bool:
+    """Whether this is a recipe, or a run that has one."""
+    if not isinstance(data, (str, Path)):
+        return True
+    place = Path(data)
+    return (place.suffix in (".toml", ".py") and place.is_file()) or (place / "run.json").is_file()
+
+
+def _recipe_of(data: str | Path | Recipe, overrides: tuple[str, ...] = ()) -> Recipe:
+    """A recipe, or the one that a run was started with."""
+    from groundup.core.run import Run
+
+    if isinstance(data, (str, Path)) and (Path(data) / "run.json").is_file():
+        return _recipe(Run.open(data).recipe(), overrides)
+    return _recipe(data, overrides)
+
+
+def _version(data: str | Path) -> Dataset:
+    """One version of data; of a recipe or a run, what its steps leave before the split."""
+    from groundup.data.versions import read_version
+
+    if not _is_recipe(data):
+        return read_version(data)
+    with terminal.quiet():
+        _, cleaned = _cleaned(_recipe_of(data))
+    return dataclasses.replace(cleaned, origin=str(data))
+
+
+def _inspect_recipe(data: str | Path | Recipe, overrides: tuple[str, ...], target: str | None) -> tuple[str, Inspected]:
+    """The page of what a recipe makes of its data."""
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.pages import inspect_dataset, recipe_sections
+
+    recipe = _recipe_of(data, overrides)
+    asked = recipe.data.samples.arguments.get("target")
+    target = target or (asked if isinstance(asked, str) else None)
+    cleaned, splits, leaks = _parted(recipe)
+    samples = make(recipe.data.samples, "samples", where="recipe.data.samples")
+    preprocessing, prepared = Preprocessing.fit(_steps(recipe.data), samples, splits)
+    extra = recipe_sections(splits, leaks, target, preprocessing, _augmented(recipe, preprocessing, prepared.train))
+    return recipe.name, inspect_dataset(cleaned, recipe.name, target, recipe=recipe.to_toml(), extra=extra)
+
+
+def _augmented(recipe: Recipe, preprocessing: Preprocessing, train: Dataset) -> list[Any]:
+    """Some samples of train before and after each step of augmentation."""
+    from groundup.core.use import make
+    from groundup.data.augmentation import before_and_after
+
+    if not recipe.data.augment:
+        return []
+    uses, folder = recipe.data.augment, recipe.folder
+    steps = [make(use, "augment", where=f"recipe.data.augment[{i}]", folder=folder) for i, use in enumerate(uses)]
+    return before_and_after(preprocessing.samples.encode(train), steps, count=4, seed=recipe.seed)
+
+
 # ---------------------------------------------------------------------------------------------- data
 
 
+def clean(
+    recipe: str | Path | Recipe,
+    *overrides: str,
+    out: Path | None = None,
+    runner: str | None = None,
+    memory: str | None = None,
+) -> Path:
+    """Source, cleaning, split and preparation, fitted on train alone; writes the parts as Parquet shards.
+
+    The folder (``cleaned/NAME`` unless told otherwise) gets train, valid and test, ``ledger.jsonl``,
+    ``preprocessing.json``, ``statistics.json`` with the rows that each statistic was learned from, ``data.json`` with
+    the fingerprint, and ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are
+    those of the recipe's ``[data]``.
+
+    >>> clean("recipes/diabetes.toml", out=Path("cleaned/diabetes"))
+    """
+    recipe = _recipe(recipe, overrides)
+    folder = out or Path("cleaned") / recipe.name
+    recipe = _worked_by(recipe, runner, memory, folder)
+    if _begun(recipe, folder):
+        terminal.say(f"  {folder} holds this already")
+        return folder
+    terminal.begin(recipe.name, [f"cleaned data for {folder}"])
+    shop = _workshop(recipe, folder / "work")
+    try:
+        source = _read(recipe, shop)
+        cleaned = _clean(recipe, source, shop)
+        fingerprint = _fingerprint(cleaned)
+        splits, leaks = _split(recipe, cleaned, source, shop)
+        schema = dict(splits.train.kinds)
+        terminal.stage("prepare", "fitted on train alone")
+        with terminal.busy("fitting, and carrying out"):
+            steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
+            splits = _delivered(splits, shop, folder)
+    finally:
+        shop.executor.close()
+    terminal.prepared(splits)
+    _write_cleaned(folder, recipe, splits, steps, {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint})
+    shutil.rmtree(shop.folder, ignore_errors=True)
+    terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
+    return folder
+
+
+def _worked_by(recipe: Recipe, runner: str | None, memory: str | None, folder: Path) -> Recipe:
+    """The recipe with its runner, and its memory spelled out: as given, as begun with, or half of what is free."""
+    from groundup.data.shards import Room, check_runner, parse_bytes
+
+    data = recipe.data
+    if runner is not None:
+        data = dataclasses.replace(data, runner=check_runner(runner, "runner"))
+    if memory is not None:
+        parse_bytes(memory, "memory")
+        data = dataclasses.replace(data, memory=memory)
+    if data.memory is None and (folder / "begun.json").is_file():
+        begun = json.loads((folder / "begun.json").read_text(encoding="utf-8"))
+        data = dataclasses.replace(data, memory=begun["recipe.data"]["memory"])
+    if data.memory is None:
+        data = dataclasses.replace(data, memory=Room.of().spelled)
+    return dataclasses.replace(recipe, data=data)
+
+
+def _begun(recipe: Recipe, folder: Path) -> bool:
+    """Whether the folder holds the finished result of this very recipe; one of another is refused.
+
+    What was begun and stopped goes on, unless the files that it was read from, or code beside the recipe, changed.
+    """
+    from groundup.core.errors import RecipeError
+    from groundup.data.shards import identity
+
+    mark, mine = folder / "begun.json", identity(recipe)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+    if not mark.is_file():
+        if any(folder.iterdir()):
+            raise RecipeError(f"{folder}: is not empty, and not the result of cleaning; name another folder by out.")
+        mark.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+        return False
+    found = json.loads(mark.read_text(encoding="utf-8"))
+    if found != mine:
+        changed = ", ".join(sorted(name for name in mine if found.get(name) != mine[name]))
+        raise RecipeError(
+            f"{folder}: holds what was made before {changed} changed. Remove it, or name another folder by out."
+        )
+    return (folder / "data.json").is_file()
+
+
+def _delivered(splits: Splits, shop: Workshop, folder: Path) -> Splits:
+    """The parts in shards in the folder that was asked for."""
+    from groundup.core.dataset import Splits
+    from groundup.data.shards import cut, delivered
+
+    parts: dict[str, Any] = {}
+    for split, part in splits.parts().items():
+        if _in_memory(part):
+            (folder / split).mkdir(exist_ok=True)
+            parts[split] = cut(part, folder / split, shop.room.shard_bytes)
+        else:
+            parts[split] = delivered(shop, part, folder / split)  # type: ignore[arg-type]
+    return Splits(**parts)
+
+
+def _write_cleaned(
+    folder: Path, recipe: Recipe, splits: Splits, steps: tuple[Any, ...], told: Mapping[str, Any]
+) -> None:
+    """The ledger, what was fitted and from what, the fingerprint, and a page that shows it all."""
+    from groundup.core.preprocessing import what_was_learned, written_down
+    from groundup.data.shards import cleaned_page
+
+    def write(name: str, text: str) -> None:
+        (folder / name).write_text(text, encoding="utf-8")
+
+    entries = _ledger(splits)
+    write("ledger.jsonl", "".join(json.dumps(dataclasses.asdict(e), ensure_ascii=False) + "\n" for e in entries))
+    write("preprocessing.json", written_down(steps, recipe.data.samples, told["schema"]))
+    learned = what_was_learned(steps, entries)
+    write("statistics.json", json.dumps(learned, ensure_ascii=False, indent=1))
+    write("recipe.toml", recipe.to_toml())
+    rows = {name: len(part) for name, part in splits.parts().items()}
+    about = {"fingerprint": told["fingerprint"], "rows": rows, "rows_in_two_splits": told["leaks"]}
+    write("report.html", cleaned_page(recipe.name, recipe.to_toml(), rows, entries, learned))
+    write("data.json", json.dumps(about, indent=1))  # last, since it says that all is there
+
+
+def _ledger(splits: Splits) -> list[Any]:
+    """Every line of the ledger once; what was done before the split stands in each part's history."""
+    entries: list[Any] = []
+    for part in splits.parts().values():
+        entries += [entry for entry in part.history if entry not in entries]
+    return entries
+
+
 def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preprocessing | None = None) -> Prepared:
-    """Sources, cleaning, split, preprocessing fitted on train (or as given), samples."""
-    from groundup.core.dataset import apply
-    from groundup.core.errors import DataError, RecipeError
-    from groundup.core.preprocessing import Preprocessing
+    """Sources, cleaning, split, preprocessing fitted on train (or as given), samples.
+
+    What does not fit in ``recipe.data.memory`` goes through files, a shard at a time; the steps are the same.
+    """
+    from groundup.core.errors import RecipeError
     from groundup.core.use import make
-    from groundup.data.sources.iterables import as_dataset
 
     recipe = _recipe(recipe, overrides)
-    data = recipe.data
-    terminal.stage("sources", _short(data.source))
-    source_made = make(data.source, "source", where="recipe.data.source", folder=recipe.folder)
-    dataset: Dataset = as_dataset(source_made(), _short(data.source))
-    terminal.source(dataset)
-    if dataset.notes:  # what could not be read goes into the ledger too
-        dataset = apply(lambda read: read, dataset, _short(data.source))
-    source = dataset
-    if data.clean:
-        terminal.stage("clean", "every removal goes into the ledger with its reason")
-        for i, use in enumerate(data.clean):
-            with terminal.busy(_short(use)):
-                dataset = apply(make(use, "clean", where=f"recipe.data.clean[{i}]"), dataset, _short(use))
-        terminal.ledger(dataset.history)
-    fingerprint = dataset.fingerprint()
-    terminal.stage("split", _short(data.split))
-    splits: Splits = make(data.split, "split", where="recipe.data.split", seed=recipe.seed)(dataset)
-    splits = splits.map(lambda part: part.booked(f"split {_short(data.split)}", len(dataset)))
-    with terminal.busy("looking for rows that stand in two splits"):
-        leaks = _leaks(splits, source)
-    terminal.splits(splits, leaks)
-    if not len(splits.valid):
-        raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
-    unprepared = splits.valid
+    shop = _workshop(recipe)
+    source = _read(recipe, shop)
+    recipe = _settled(recipe, source, shop)
+    cleaned = _clean(recipe, source, shop)
+    fingerprint = _fingerprint(cleaned)
+    splits, leaks = _split(recipe, cleaned, source, shop)
+    unprepared = splits
     terminal.stage("preprocess", "fitted on train alone" if preprocessing is None else "as it was fitted")
     with terminal.busy("fitting and encoding"):
         if preprocessing is None:
-            samples = make(data.samples, "samples", where="recipe.data.samples")
-            preprocessing, splits = Preprocessing.fit(_steps(data), samples, splits, data.on_new)
-        else:
+            samples = make(recipe.data.samples, "samples", where="recipe.data.samples")
+            preprocessing, splits = _fit(recipe, samples, splits, shop)
+        elif _in_memory(splits.train):
             splits = splits.map(preprocessing)
-        encoded = {name: preprocessing.samples.encode(part) for name, part in splits.parts().items()}
+        else:
+            splits = _carry_out_fitted(preprocessing.prepare, splits, shop)
+        splits = _written(splits, shop)
+        encoded = _encode(preprocessing.samples, splits, shop)
+    shop.executor.close()
     terminal.preprocessing(preprocessing, splits, encoded)
     if recipe.prompts and preprocessing.samples.task != "generate":
         raise RecipeError(f"recipe.prompts: this model writes no text; its task is {preprocessing.samples.task}.")
-    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared)
+    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared, shop)
+
+
+def _workshop(recipe: Recipe, folder: Path | None = None) -> Workshop:
+    """Who works on data that do not fit in memory, and the folder of its files, by default for this process's life."""
+    from groundup.data.shards import Room, Workshop, executor
+
+    room = Room.of(recipe.data.memory)
+    if folder is None:
+        folder = Path(tempfile.gettempdir()) / f"groundup-{uuid.uuid4().hex}"  # made when it is first needed
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Workshop(executor(recipe.data.runner, room), room, folder)
+
+
+def _in_memory(data: object) -> bool:
+    """Whether this part is a table in memory, and not shards."""
+    from groundup.core.dataset import Dataset
+
+    return isinstance(data, Dataset)
+
+
+def _settled(recipe: Recipe, source: Dataset | Shards, shop: Workshop) -> Recipe:
+    """The recipe with its memory spelled out where data lie in shards: a resume then cuts the same ones."""
+    if _in_memory(source) or recipe.data.memory is not None:
+        return recipe
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, memory=shop.room.spelled))
+
+
+def _read(recipe: Recipe, shop: Workshop) -> Dataset | Shards:
+    """What the source gives: in memory if it fits there, else in shards."""
+    from groundup.core.dataset import Dataset, apply
+    from groundup.core.use import make
+    from groundup.data.shards import read
+
+    use = recipe.data.source
+    terminal.stage("sources", _short(use))
+    source = make(use, "source", where="recipe.data.source", folder=recipe.folder)
+    with terminal.busy(f"reading {_short(use)}"):
+        data = read(source, _short(use), shop.room, shop.folder / "source")
+    if not isinstance(data, Dataset):
+        terminal.shards(data, shop.room.memory_bytes)
+        return data
+    terminal.source(data)
+    return apply(lambda read: read, data, _short(use)) if data.notes else data  # what could not be read is booked too
+
+
+def _clean(recipe: Recipe, data: Dataset | Shards, shop: Workshop) -> Dataset | Shards:
+    """Every cleaning step, booked in the ledger; one that would carry values across the split is refused."""
+    from groundup.core.contract import refuse_before_split
+    from groundup.core.dataset import Dataset, apply
+    from groundup.core.use import make
+    from groundup.data.causality import refuse_look_ahead
+    from groundup.data.shards import carry_out, written
+
+    if not recipe.data.clean:
+        return data
+    in_time = _in_time(recipe.data)
+    terminal.stage("clean", "every removal goes into the ledger with its reason")
+    for i, use in enumerate(recipe.data.clean):
+        where, name = f"recipe.data.clean[{i}]", _short(use)
+        step = make(use, "clean", where=where, folder=recipe.folder)
+        if in_time:
+            refuse_look_ahead(step, where, data if isinstance(data, Dataset) else None)
+        refuse_before_split(step, name, where)
+        with terminal.busy(name):
+            if isinstance(data, Dataset):
+                data = apply(step, data, name)
+            else:
+                data = carry_out(shop, step, data, name, {}, f"{i}-{name}")
+    if not isinstance(data, Dataset):
+        with terminal.busy("carrying out what takes shards one by one"):
+            data = written(shop, data, "cleaned")
+    terminal.ledger(data.history)
+    return data
+
+
+def _fingerprint(data: Dataset | Shards) -> str:
+    from groundup.core.dataset import Dataset
+    from groundup.data.shards import fingerprint
+
+    return data.fingerprint() if isinstance(data, Dataset) else fingerprint(data)
+
+
+def _split(
+    recipe: Recipe, data: Dataset | Shards, source: Dataset | Shards, shop: Workshop
+) -> tuple[Splits, tuple[Any, ...]]:
+    """The three parts, and the rows of valid and test that stand in an earlier one. Of shards, the parts are shards."""
+    from groundup.core.dataset import Dataset, Splits
+    from groundup.core.errors import DataError
+    from groundup.core.use import make
+    from groundup.data.shards import find_twins, split_shards
+
+    use = recipe.data.split
+    terminal.stage("split", _short(use))
+    split = make(use, "split", where="recipe.data.split", seed=recipe.seed)
+    if isinstance(data, Dataset) or isinstance(source, Dataset):
+        assert isinstance(data, Dataset)
+        assert isinstance(source, Dataset)
+        splits: Splits = split(data)
+        source = _without_gone(source, data, splits)
+        splits = splits.map(lambda part: part.booked(f"split {_short(use)}", len(data)))
+        with terminal.busy("looking for rows that stand in two splits"):
+            leaks = _leaks(splits, source)
+    else:
+        with terminal.busy("splitting, and looking for rows that stand in two splits"):
+            parts: Any = split_shards(shop, split, data, _short(use), "split")
+            leaks = tuple(find_twins(shop.executor, source, parts))
+            splits = Splits(**parts)
+    terminal.splits(splits, leaks)
+    if not len(splits.valid):
+        raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
+    return splits, leaks
+
+
+def _fit(recipe: Recipe, samples: Any, splits: Splits, shop: Workshop) -> tuple[Preprocessing, Splits]:
+    """The schema, the steps and the builder of samples, learned from train; and the parts as the steps leave them."""
+    from groundup.core.preprocessing import Preprocessing
+
+    if _in_memory(splits.train):
+        return Preprocessing.fit(_steps(recipe.data), samples, splits, recipe.data.on_new)
+    schema = dict(splits.train.kinds)
+    steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
+    return Preprocessing(steps, _fit_samples(samples, splits, shop), schema), splits
+
+
+def _fit_steps(steps: list[Any], splits: Splits, shop: Workshop) -> tuple[tuple[Any, ...], Splits]:
+    """Each step fitted on train and carried out on all parts."""
+    from groundup.core.dataset import Splits
+    from groundup.core.preprocessing import fit_steps, step_name
+    from groundup.data.shards import fit_and_carry
+
+    if _in_memory(splits.train):
+        return fit_steps(steps, splits)
+    fitted, parts = [], splits.parts()
+    for i, step in enumerate(steps):
+        step, parts = fit_and_carry(shop, step, parts, f"prepare-{i}-{step_name(step)}")  # type: ignore[arg-type, assignment]
+        fitted.append(step)
+    return tuple(fitted), Splits(**parts)
+
+
+def _carry_out_fitted(steps: tuple[Any, ...], splits: Splits, shop: Workshop) -> Splits:
+    """Steps that were fitted before, on all parts."""
+    from groundup.core.dataset import Splits, apply
+    from groundup.core.preprocessing import step_name
+    from groundup.data.shards import carry_out
+
+    parts: dict[str, Any] = dict(splits.parts())
+    for i, step in enumerate(steps):
+        name = step_name(step)
+        for split, part in parts.items():
+            stage = f"prepare-{i}-{name}-{split}"
+            parts[split] = apply(step, part, name) if _in_memory(part) else carry_out(shop, step, part, name, {}, stage)
+    return Splits(**parts)
+
+
+def _written(splits: Splits, shop: Workshop) -> Splits:
+    """Parts in shards with all that was put off carried out."""
+    from groundup.core.dataset import Splits
+    from groundup.data.shards import written
+
+    if _in_memory(splits.train):
+        return splits
+    parts: Any = {split: written(shop, part, split) for split, part in splits.parts().items()}  # type: ignore[arg-type]
+    return Splits(**parts)
+
+
+def _fit_samples(samples: Any, splits: Splits, shop: Workshop) -> Any:
+    """The builder of samples fitted on train."""
+    from groundup.core.preprocessing import fit_step
+    from groundup.data.shards import fit, written
+
+    if _in_memory(splits.train):
+        return fit_step(samples, splits.train)
+    train: Any = written(shop, splits.train, "train")  # type: ignore[arg-type]
+    return fit(shop, samples, train, "samples")[0]
+
+
+def _encode(samples: Any, splits: Splits, shop: Workshop) -> dict[str, Any]:
+    """The parts as samples; of shards, a few are in memory at a time."""
+    from groundup.core.preprocessing import step_name
+    from groundup.data.shards import encode_shards
+
+    name = step_name(samples)
+    return {
+        split: samples.encode(part) if _in_memory(part) else encode_shards(shop, samples, part, f"{name}-{split}")  # type: ignore[arg-type]
+        for split, part in splits.parts().items()
+    }
+
+
+def _parted(recipe: Recipe) -> tuple[Dataset, Splits, tuple[Any, ...]]:
+    """Sources, cleaning and split: the cleaned data, its three parts, and the rows that stand in two of them."""
+    shop = _workshop(recipe)
+    source, cleaned = _cleaned(recipe)
+    splits, leaks = _split(recipe, cleaned, source, shop)
+    return cleaned, splits, leaks
+
+
+def _cleaned(recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """The data as they were read, and as the recipe's steps leave them, in memory."""
+    from groundup.core.dataset import Dataset
+    from groundup.core.errors import DataError
+
+    shop = _workshop(recipe)
+    source = _read(recipe, shop)
+    cleaned = _clean(recipe, source, shop)
+    if not isinstance(source, Dataset) or not isinstance(cleaned, Dataset):
+        raise DataError(
+            "recipe.data: these data do not fit in memory as a whole, which looking at them asks for. Raise "
+            "recipe.data.memory, or look at one of their files: groundup inspect FILE."
+        )
+    return source, cleaned
 
 
 def _steps(data: DataRecipe) -> list[Any]:
     """The steps of preparation, which leave the target alone whatever else they are told to leave."""
     from groundup.core.use import make
+    from groundup.data.causality import refuse_look_ahead
 
     target = data.samples.arguments.get("target")
     protected = [target] if isinstance(target, str) else []
     made = []
     for i, use in enumerate(data.prepare):
+        where = f"recipe.data.prepare[{i}]"
         if "exclude" in use.arguments:
             use = use.with_arguments(exclude=[*use.arguments["exclude"], *protected])
-        made.append(make(use, "prepare", where=f"recipe.data.prepare[{i}]", exclude=protected))
+        supplied = {"exclude": protected, "target": target} if protected else {"exclude": protected}
+        made.append(make(use, "prepare", where=where, **supplied))
+        if _in_time(data):
+            refuse_look_ahead(made[-1], where)
     return made
 
 
-def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
-    """Rows of valid and test that stand in train as well: texts exactly or nearly, others as they were read.
+def _in_time(data: DataRecipe) -> bool:
+    """Whether the held-out rows are the later ones, so that no step may see what comes behind a row."""
+    from groundup.core.use import resolve
 
-    Rows that are equal only because columns were dropped are different rows.
+    forecast = getattr(resolve(data.samples.target, "samples"), "task", None) == "forecast"
+    return forecast or "by_time" in (resolve(data.split.target, "split").__name__, data.split.arguments.get("way"))
+
+
+def _without_gone(source: Dataset, dataset: Dataset, splits: Splits) -> Dataset:
+    """What was read without columns that the split took away: one that names the part makes no row another."""
+    gone = [name for name in dataset.columns if name not in splits.train.columns and name in source.columns]
+    return dataclasses.replace(
+        source, frame=source.frame.drop(gone), kinds={n: kind for n, kind in source.kinds.items() if n not in gone}
+    )
+
+
+def _leaks(splits: Splits, source: Dataset) -> tuple[Any, ...]:
+    """Rows of valid and test that stand in an earlier split as well: texts and images exactly or nearly, others equal.
+
+    These are compared as they were read: rows that are equal only because columns were dropped are different rows.
     """
     from groundup.core.dataset import ROW
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import content_column, find_leaks
 
-    texts = splits.train.of_kind("text")
-    if texts:
-        return tuple(find_leaks(splits, texts[:1]))
+    content = content_column(splits.train)
+    if content is not None:
+        return tuple(find_leaks(splits, content))
     return tuple(
         find_leaks(splits.map(lambda p: p.with_frame(p.frame.select(ROW).join(source.frame, on=ROW), source.kinds)))
     )
@@ -350,23 +928,52 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup.core.report import Proof
     from groundup.data.causality import look_ahead
 
-    objective = _objective(training)
-    batch = next(prepared.batches(training, Bookmark()))
+    objective = _objective(training, prepared)
+    batch = next(prepared.batches(training, Bookmark())).to("cpu")  # where the model is until it is trained
+    _try_mixed_targets(prepared, model, batch, objective)
     some = prepared.targets_of_some("train")
-    checks = [proof.no_leaks(prepared.leaks), proof.masks([some])]
+    refuse = prepared.recipe.data.leaks == "refuse"
+    checks = [proof.no_leaks(prepared.leaks, refuse=refuse), proof.masks([some])]
     if prepared.samples.task == "generate":
         checks.append(proof.end_of_text_learned(some, prepared.samples.learned_tokenizer.end_of_text))
     else:
         checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
-        checks.append(look_ahead(prepared.samples, prepared.unprepared, prepared.preprocessing))
+        checks.append(look_ahead(prepared.samples, prepared.unprepared.valid, prepared.preprocessing))
+    fresh = fresh and not getattr(model, "ANSWERS_FROM_INPUTS", False)
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
     checks.append(proof.gradients(model, objective, batch))
+    if fresh:
+        checks.append(_signal(prepared, model, training)[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
+
+
+def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, objective: Objective) -> None:
+    """Augmentation that mixes samples makes probabilities of classes: a loss that cannot take them is refused now."""
+    from groundup.core.errors import RecipeError
+
+    if prepared.samples.task != "classify" or not batch.targets["targets"].is_floating_point():
+        return
+    try:
+        _loss_of(model, batch, objective)
+    except Exception as error:  # whatever a loss of one's own says of targets that it does not know
+        names = [type(step).__name__ for step in prepared.augmentation() if hasattr(step, "draw_mix")]
+        raise RecipeError(
+            f"recipe.data.augment: {' and '.join(names)}: mixing makes probabilities [B, classes] of classes, and the "
+            f"objective does not take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out "
+            "the steps that mix."
+        ) from error
+
+
+def _signal(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Check, tuple[LayerSignal, ...]]:
+    from groundup import proof
+
+    batch = prepared.first("train", min(SIGNAL_SAMPLES, training.batch_size))
+    return proof.signal(model, _objective(training, prepared), batch)
 
 
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
@@ -420,9 +1027,11 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 
     device = choose_device(training.device)
     precision = choose_precision(training.precision, device, sum(p.numel() for p in model.parameters()))
-    batch = next(next(prepared.batches(training, Bookmark())).parts(-(-training.batch_size // training.accumulate)))
+    batch = next(
+        next(prepared.batches(training, Bookmark())).to("cpu").parts(-(-training.batch_size // training.accumulate))
+    )
     planned = plan_memory(
-        model, batch, _optimizer(model, training), _objective(training), precision.name, training.accumulate
+        model, batch, _optimizer(model, training), _objective(training, prepared), precision.name, training.accumulate
     )
     planned = plan_time(planned, measure_speed(device.type), _steps_of(prepared, training), training.minutes)
     machine = hardware()
@@ -436,8 +1045,8 @@ def _plan(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Pla
 def _train(recipe: Recipe, out: Path | None) -> Trained:
     from groundup.core.run import Run, refuse_existing
 
-    if recipe.evaluation.seeds > 1:
-        return _train_seeds(recipe, out)
+    if recipe.runs():
+        return _train_several(recipe, out)
     refuse_existing(out)
     terminal.begin(recipe.name, [f"recipe {recipe.digest()[:12]}, seed {recipe.seed}"])
     prepared = prepare(recipe)
@@ -453,10 +1062,11 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     planned, fits = _plan(prepared, model, recipe.training)
     terminal.plan(planned)
     fits.demand()
-    run = Run.create(recipe, out)
+    run = Run.create(prepared.recipe, out)
     with _not_without_a_checkpoint(run):
         _write_borders(run, prepared, proof + fits, planned)
-        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+        run.write_json("structure.json", _outline(prepared, model, recipe.training).to_dict())
+        trained = Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
         terminal.stage("train", str(run.folder))
         _learn(trained, _begin(trained))
     return _conclude(trained)
@@ -480,10 +1090,16 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
     entries: list[Any] = []
     for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
         entries += [entry for entry in part.history if entry not in entries]
+    from groundup.core.preprocessing import step_name, what_was_learned
+
+    entries = _ledger(prepared.splits)
     run.write(
         "ledger.jsonl", "".join(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
     )
     run.write("preprocessing.json", prepared.preprocessing.to_json())
+    samples = {"step": step_name(prepared.samples), "split": "train", "rows": prepared.samples.learned["rows"]}
+    learned = what_was_learned(prepared.preprocessing.prepare, entries)
+    run.write_json("statistics.json", [*learned, {**samples, "columns": []}])
     run.write_json("proof.json", dataclasses.asdict(proof))
     if prepared.sample():
         run.write_json("sample.json", prepared.sample())
@@ -538,10 +1154,11 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     return made
 
 
-def _objective(training: Training) -> Objective:
+def _objective(training: Training, prepared: Prepared) -> Objective:
     from groundup.core.use import make
 
-    made: Objective = make(training.objective, "objective", where="recipe.training.objective")
+    counts = prepared.class_counts
+    made: Objective = make(training.objective, "objective", where="recipe.training.objective", class_counts=counts)
     return made
 
 
@@ -694,7 +1311,35 @@ def _evaluate(trained: Trained) -> Report:
             answers = make(use, "baselines")(prepared.encoded["train"], prepared.encoded[split])
         found[_short(use)] = evaluation.score_baseline(metrics, answers, outcome, recipe.seed)
     terminal.metrics(split, found)
-    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint)
+    apart = _scores_apart(trained, outcome)
+    if apart:
+        terminal.metrics(f"{split}: leaked rows apart", {"all": found["model"], **apart})
+    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+
+
+def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:
+    """The metrics on rows that stand in an earlier split as well, and on the others; empty where none does."""
+    from groundup import evaluation
+    from groundup.core.dataset import ROW
+    from groundup.core.use import make
+
+    prepared, recipe = trained.prepared, trained.prepared.recipe
+    split = prepared.held_out
+    leaked = {leak.row for leak in prepared.leaks if leak.split == split}
+    if not leaked or prepared.samples.task == "forecast":  # a window is of many rows
+        return {}
+    metrics = [make(use, "metrics") for use in recipe.evaluation.metrics]
+    if prepared.samples.task != "generate":
+        return evaluation.score_apart(metrics, outcome, leaked, recipe.seed)
+    part = prepared.splits.parts()[split]
+    found, marked = {}, part.frame[ROW].is_in(sorted(leaked))
+    for name, rows in (("clean", ~marked), ("leaked", marked)):
+        if rows.any():  # a text's windows may hold several texts, so these are cut anew
+            encoded = prepared.samples.encode(part.take(rows.arg_true().to_numpy()))
+            again = dataclasses.replace(prepared, encoded={**prepared.encoded, split: encoded})
+            answers = _measure(dataclasses.replace(trained, prepared=again))
+            found[name] = evaluation.score(metrics, answers, recipe.seed)
+    return found
 
 
 def _scores(trained: Trained) -> dict[str, Metric]:
@@ -719,30 +1364,31 @@ def _measure(trained: Trained) -> Outcome:
         return evaluation.measure(trained.model, batches, prepared.samples, prepared.encoded[prepared.held_out])
 
 
-def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
-    """The same recipe once for each seed (split, initialisation and order), and the figures over all of them.
+def _train_several(recipe: Recipe, out: Path | None, parent: Run | None = None) -> Trained:
+    """The same recipe once for each seed (split, initialisation and order) or fold, and the figures over all of them.
 
-    With a ``parent`` that was stopped, seeds that have their report stay as they are.
+    With a ``parent`` that was stopped, parts that have their report stay as they are.
     """
     from groundup.core.report import Report
     from groundup.core.run import Run
     from groundup.evaluation import over_runs
 
     parent = parent or Run.create(recipe, out)
-    reports: list[Report] = []
-    for seed in range(recipe.seed, recipe.seed + recipe.evaluation.seeds):
-        folder = parent.folder / f"seed-{seed}"
+    folders: list[Path] = []
+    for name, one in recipe.runs():
+        folder = parent.folder / name
         if not (folder / "report.json").is_file():
-            one = dataclasses.replace(recipe, seed=seed, evaluation=dataclasses.replace(recipe.evaluation, seeds=1))
-            with terminal.quiet() if reports else contextlib.nullcontext():
+            with terminal.quiet() if folders else contextlib.nullcontext():
                 _train_or_resume(one, folder)
-        reports.append(Report.from_dict(Run.open(folder).read_json("report.json")))
-        terminal.say(f"  seed {seed}: done")
-    report = over_runs(reports)
-    terminal.stage("all seeds", f"means over {len(reports)} seeds, with 95% intervals")
+        folders.append(folder)
+        terminal.say(f"  {name.replace('-', ' ')}: done")
+    reports = [Report.from_dict(Run.open(folder).read_json("report.json")) for folder in folders]
+    report = over_runs(reports, _overlap(folders))
+    what = folders[0].name.partition("-")[0]
+    terminal.stage(f"all {what}s", f"means over {len(reports)} {what}s, with 95% intervals")
     terminal.metrics(report.split, {"model": report.metrics, **report.baselines})
     parent.write_json("report.json", report.to_dict())
-    first = Run.open(parent.folder / f"seed-{recipe.seed}")
+    first = Run.open(folders[0])
     parent.write_json(
         "chosen.json", {"checkpoint": f"{first.folder.name}/{first.read_json('chosen.json')['checkpoint']}"}
     )
@@ -752,17 +1398,77 @@ def _train_seeds(recipe: Recipe, out: Path | None, parent: Run | None = None) ->
 
 
 def _train_or_resume(recipe: Recipe, folder: Path) -> None:
-    if any((folder / "checkpoints").glob("step-*")):
+    if any((folder / "checkpoints").glob("step-*")) or (recipe.runs() and (folder / "run.json").is_file()):
         _resume(folder)
         return
     shutil.rmtree(folder, ignore_errors=True)  # killed before its first checkpoint
     _train(recipe, folder)
 
 
-def _seed_folders(folder: Path) -> list[Path]:
-    """The runs of single seeds inside a run over several."""
-    found = [path for path in folder.glob("seed-*") if (path / "run.json").is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
+def _parts_of(folder: Path) -> list[Path]:
+    """The runs of single seeds or folds inside a run over several."""
+    found = [path for kind in ("seed", "fold") for path in folder.glob(f"{kind}-*") if (path / "run.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def _overlap(folders: list[Path]) -> float:
+    """Held-out rows for each row of train where the runs are folds, which share most of their training rows."""
+    return 1 / (len(folders) - 1) if folders[0].name.startswith("fold-") else 0.0
+
+
+def _together(splits: Splits) -> Dataset:
+    """The rows of all splits, train first, as one dataset that is not split."""
+    import polars as pl
+
+    parts = list(splits.parts().values())
+    return dataclasses.replace(parts[0], frame=pl.concat([part.frame for part in parts if len(part)]), split=None)
+
+
+def _out_of_fold(
+    prepared: Prepared, together: Dataset, given: Any, classes: list[Any], own_model: bool, folds: int = 5
+) -> Any:
+    """[n, K] probabilities for each row from what was fitted without its fold, preparation included."""
+    import numpy as np
+
+    from groundup.core.dataset import ROW, Splits
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.core.use import make
+    from groundup.data.cleaning.labels import folds_of
+    from groundup.evaluation.baselines import logistic_regression
+
+    data = prepared.recipe.data
+    fold = folds_of(given, folds, prepared.recipe.seed)
+    position = {row: i for i, row in enumerate(together.frame[ROW].to_list())}
+    probabilities = np.zeros((len(given), len(classes)))
+    for number in range(folds):
+        with terminal.quiet():
+            train, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            empty = together.take(np.empty(0, dtype=np.int64), "test")
+            parts = Splits(together.take(train, "train"), together.take(held, "valid"), empty)
+            samples = make(data.samples, "samples", where="recipe.data.samples")
+            preprocessing, parts = Preprocessing.fit(_steps(data), samples, parts)
+            encoded = {name: preprocessing.samples.encode(part) for name, part in parts.parts().items()}
+            one = dataclasses.replace(prepared, splits=parts, preprocessing=preprocessing, encoded=encoded)
+            answers = _answers(one) if own_model else logistic_regression(encoded["train"], encoded["valid"])
+        columns = [classes.index(name) for name in preprocessing.samples.learned["target"]["classes"]]
+        rows = [position[row] for row in encoded["valid"].rows.tolist()]
+        probabilities[np.ix_(rows, columns[: answers.shape[1]])] = answers
+        terminal.say(f"  fold {number + 1} of {folds}: {len(rows):,} rows")
+    return probabilities
+
+
+def _answers(prepared: Prepared) -> Any:
+    """What the recipe's own model says of the validation split once it is trained; no folder is left."""
+    from groundup.core.run import Run
+    from groundup.training import fit
+
+    training = prepared.recipe.training
+    trained = Trained(Run(Path()), prepared, design(prepared), training, _objective(training, prepared))
+    state = _begin(trained)
+    stream = prepared.batches(training, state.bookmark)
+    for _ in fit(state, stream, trained.objective, clip_norm=training.clip_norm, accumulate=training.accumulate):
+        pass
+    return _measure(trained).decoded
 
 
 # ---------------------------------------------------------------------------------------------- later verbs
@@ -774,8 +1480,8 @@ def _resume(folder: Path) -> Trained:
     from groundup.core.run import Run
 
     run = Run.open(folder)
-    if run.recipe().evaluation.seeds > 1 and not run.checkpoints.is_dir():
-        return _train_seeds(run.recipe(), None, run)
+    if run.recipe().runs() and not run.checkpoints.is_dir():
+        return _train_several(run.recipe(), None, run)
     checkpoint, passed_over = run.newest()
     for line in passed_over:
         terminal.warn(f"passed over: {line}")
@@ -806,7 +1512,7 @@ def _as_finetuned(trained: Trained) -> Trained:
     make(wanted.method, "method", where="recipe.finetune.method")(trained.model)
     prepared = trained.prepared if wanted.samples is None else _without_twins(trained.prepared)
     return dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
 
 
@@ -837,7 +1543,7 @@ def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *
             raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
         terminal.warn(f"{changed}; figures may differ for that reason")
     model = move(design(prepared), choose_device(recipe.training.device))
-    return Trained(run, prepared, model, recipe.training, _objective(recipe.training))
+    return Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
 
 
 def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Trained:
@@ -852,7 +1558,7 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
     seed_everything(trained.prepared.recipe.seed)
     prepared = _prepared_for(trained.prepared, wanted)
     tuned = dataclasses.replace(
-        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training)
+        trained, prepared=prepared, training=wanted.training, objective=_objective(wanted.training, prepared)
     )
     before = _scores(tuned)
     make(wanted.method, "method", where="recipe.finetune.method")(tuned.model)
@@ -876,7 +1582,6 @@ def _finetune(trained: Trained, wanted: Finetune, out: Path | None = None) -> Tr
 
 def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     """The same splits as the samples that fine-tuning asks for, with the tokenizer that the model was trained with."""
-    from groundup.core.preprocessing import fit_step
     from groundup.core.use import make
 
     if wanted.samples is None:
@@ -885,8 +1590,8 @@ def _prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     if hasattr(samples, "with_tokenizer"):
         samples = samples.with_tokenizer(prepared.samples)
     with terminal.busy("encoding"):
-        samples = fit_step(samples, prepared.splits.train)
-        encoded = {name: samples.encode(part) for name, part in prepared.splits.parts().items()}
+        samples = _fit_samples(samples, prepared.splits, prepared.shop)
+        encoded = _encode(samples, prepared.splits, prepared.shop)
     terminal.encoded(samples, encoded)
     preprocessing = dataclasses.replace(prepared.preprocessing, samples=samples)
     return _without_twins(dataclasses.replace(prepared, preprocessing=preprocessing, encoded=encoded))
@@ -911,7 +1616,7 @@ def _twins(texts: Mapping[str, list[str]]) -> list[int]:
     import polars as pl
 
     from groundup.core.dataset import Dataset, Splits
-    from groundup.data.cleaning.duplicates import find_leaks
+    from groundup.data.cleaning.leaks import find_leaks
 
     def part(name: Split) -> Dataset:
         return dataclasses.replace(Dataset.of(pl.DataFrame({"text": texts[name]}), {"text": "text"}), split=name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -168,3 +169,29 @@ def test_a_use_shows_itself_as_it_is_written() -> None:
     assert eval(repr(shown)) == shown
     assert shown.with_arguments(hidden=[1]).arguments["hidden"] == [1]
     assert shown.arguments["hidden"] == [128, 64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    vocab_size: int
+    width: int = 8
+    scaling: str | None = None
+
+
+class Configured:
+    def __init__(self, config: Sizes) -> None:
+        self.config = config
+
+
+def test_a_class_that_takes_one_config_takes_its_fields_instead() -> None:
+    name = f"{__name__}:Configured"
+    sys.modules.setdefault(__name__, sys.modules[Configured.__module__])
+    made = make(Use(name, width=16), "model", vocab_size=50, length=9)
+    assert made.config == Sizes(vocab_size=50, width=16)
+    assert with_defaults(Use(name), "model").arguments == {"width": 8}
+    with pytest.raises(RecipeError, match=r"recipe\.model\.widht: .* Did you mean 'width'"):
+        check(Use(name, widht=16), "model", "recipe.model")
+    with pytest.raises(RecipeError, match=r"recipe\.model\.width: read 'wide', expected a whole number"):
+        check(Use(name, width="wide"), "model", "recipe.model")
+    with pytest.raises(RecipeError, match="needs 'vocab_size'"):
+        make(Use(name), "model")

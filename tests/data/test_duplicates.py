@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -12,11 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundup.core.contract import Pairwise, contract_of
 from groundup.core.dataset import Dataset, Splits, apply
 from groundup.core.errors import DataError
 from groundup.data import splitting
 from groundup.data.cleaning import drop_exact_duplicates, drop_near_duplicates
-from groundup.data.cleaning.duplicates import candidate_pairs, find_leaks, resemblance, rows_per_band
+from groundup.data.cleaning.digests import first_equal, row_digests
+from groundup.data.cleaning.duplicates import near_duplicates
+from groundup.data.cleaning.leaks import content_column, find_leaks, running_numbers
+from groundup.data.cleaning.minhash import Sets, in_company, rows_per_band, signatures, similar_pairs
 from groundup.data.cleaning.shingles import shingles
 from groundup.data.sources import standard_library
 
@@ -26,6 +31,19 @@ def texts(*values: str | None) -> Dataset:
     return Dataset.of(
         pl.DataFrame(columns, schema={"path": pl.String, "text": pl.String}), {"path": "id", "text": "text"}
     )
+
+
+def resemblance(one: np.ndarray, other: np.ndarray) -> float:
+    shared = len(np.intersect1d(one, other))
+    return shared / max(len(one) + len(other) - shared, 1)
+
+
+def pairs_of(values: Sequence[str], similarity: float) -> dict[tuple[int, int], float]:
+    """All pairs that are found when no two documents are of one group."""
+    sets = Sets.of(shingles(values))
+    minhash, _ = signatures(values)
+    found = similar_pairs(minhash, similarity, sets.resemblance, lambda: np.arange(len(values)))
+    return {(i, j): value for i, j, value in found}
 
 
 def plain_shingles(text: str) -> set[tuple[str, ...]]:
@@ -43,7 +61,7 @@ def test_shingles_are_those_of_the_definition(values: list[str]) -> None:
     for i, j in itertools.combinations(range(len(values)), 2):
         union = len(plain[i] | plain[j])
         expected = len(plain[i] & plain[j]) / union if union else 0.0
-        assert resemblance(fast[i], fast[j]) == pytest.approx(expected, abs=0)
+        assert Sets.of(fast).resemblance(np.array([i]), np.array([j]))[0] == expected
 
 
 def test_shingles_do_not_depend_on_the_company(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,22 +76,16 @@ def test_shingles_do_not_depend_on_the_company(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("similarity", [0.3, 0.5, 0.8, 0.95])
 def test_no_similar_pair_of_the_standard_library_is_missed(similarity: float) -> None:
-    sets = shingles([text for text in standard_library().frame["text"] if len(text) < 4000])
-    found = set(candidate_pairs(sets, similarity))
+    values = [text for text in standard_library().frame["text"] if len(text) < 4000]
+    sets = shingles(values)
     sizes = [len(one) for one in sets]
-    missed = similar = 0
+    similar = {}
     for i, j in itertools.combinations(range(len(sets)), 2):
         near_in_size = min(sizes[i], sizes[j]) >= similarity * max(sizes[i], sizes[j], 1)
-        if near_in_size and resemblance(sets[i], sets[j]) >= similarity:
-            similar += 1
-            # Of equal sets only the first is paired with others.
-            missed += (i, j) not in found and not _has_twin(sets, i) and not _has_twin(sets, j)
-    assert similar > 0
-    assert missed == 0
-
-
-def _has_twin(sets: list[np.ndarray], i: int) -> bool:
-    return any(k != i and np.array_equal(one, sets[i]) for k, one in enumerate(sets))
+        if near_in_size and (value := resemblance(sets[i], sets[j])) >= similarity:
+            similar[i, j] = value
+    assert len(similar) > 0
+    assert pairs_of(values, similarity) == similar, "each is found, none twice, and with its exact figure"
 
 
 def test_bands_reach_the_recall_they_promise() -> None:
@@ -99,19 +111,20 @@ def test_near_duplicates_keep_the_first_and_say_how_near() -> None:
     dataset = texts(
         " ".join(document(1)), " ".join(base), "\n".join(base), " ".join(chain), " ".join(far), "", " ", None
     )
-    cleaned = apply(drop_near_duplicates, dataset, "drop_near_duplicates")
+    cleaned = apply(drop_near_duplicates(), dataset, "drop_near_duplicates")
     assert cleaned.frame["path"].to_list() == ["0.txt", "1.txt", "5.txt", "6.txt", "7.txt"]
     reasons = dict(cleaned.history[-1].removed)
     assert reasons["2.txt"] == "near duplicate: 1.00 like 1.txt"
-    for name, like in (("3.txt", "1.txt"), ("4.txt", "3.txt")):
-        value, _, other = reasons[name].removeprefix("near duplicate: ").partition(" like ")
-        assert other == like
+    for name in ("3.txt", "4.txt"):
+        value, _, like = reasons[name].removeprefix("near duplicate: ").partition(" like ")
+        assert like in ("1.txt", "3.txt")
+        assert float(value) >= 0.8
         sets = [plain_shingles(dataset.frame["text"][int(one[0])]) for one in (name, like)]
         assert float(value) == round(len(sets[0] & sets[1]) / len(sets[0] | sets[1]), 2)
-    assert len(drop_near_duplicates(dataset, similarity=1.0)) == 7
+    assert len(drop_near_duplicates(similarity=1.0)(dataset)) == 7
     for wrong in (0.0, -1.0, 1.1):
         with pytest.raises(DataError, match="similarity"):
-            drop_near_duplicates(dataset, similarity=wrong)
+            drop_near_duplicates(similarity=wrong)
 
 
 def test_what_is_only_somewhat_alike_stays() -> None:
@@ -124,15 +137,15 @@ def test_what_is_only_somewhat_alike_stays() -> None:
     sets = shingles(variants)
     values = [resemblance(one, other) for one, other in itertools.combinations(sets, 2)]
     assert 0.6 < min(values) < max(values) < 0.8
-    assert len(set(candidate_pairs(sets, 0.8))) > 40, "they are candidates, and only the exact figure saves them"
-    assert len(drop_near_duplicates(texts(*variants))) == 12
-    assert len(drop_near_duplicates(texts(*variants), similarity=0.6)) == 1
+    assert in_company(signatures(variants)[0], 0.8).all(), "they are candidates, and only the exact figure saves them"
+    assert len(drop_near_duplicates()(texts(*variants))) == 12
+    assert len(drop_near_duplicates(similarity=0.6)(texts(*variants))) == 1
     assert find_leaks(Splits(texts(*variants[:4]), texts(*variants[4:8]), texts(*variants[8:])), "text") == []
 
 
 def test_thousands_of_copies_take_no_square_time() -> None:
     many = [" ".join(document(0))] * 5000 + [" ".join([*document(0), str(i)]) for i in range(300)]
-    assert len(drop_near_duplicates(texts(*many))) == 1
+    assert len(drop_near_duplicates()(texts(*many))) == 1
 
 
 def test_exact_duplicates_of_any_kind_of_row() -> None:
@@ -145,14 +158,14 @@ def test_exact_duplicates_of_any_kind_of_row() -> None:
         }
     )
     dataset = Dataset.of(frame, {"name": "id"})
-    cleaned = drop_exact_duplicates(dataset)
+    cleaned = drop_exact_duplicates()(dataset)
     assert cleaned.frame["name"].to_list() == ["a", "c", "e", "f"]
     assert cleaned.pending == (("b", "exact duplicate: of a"), ("d", "exact duplicate: of c"))
-    assert drop_exact_duplicates(dataset, ["number"]).frame["name"].to_list() == ["a", "c", "e"]
+    assert drop_exact_duplicates(["number"])(dataset).frame["name"].to_list() == ["a", "c", "e"]
     with pytest.raises(DataError, match="no column 'nummer'"):
-        drop_exact_duplicates(dataset, ["nummer"])
+        drop_exact_duplicates(["nummer"])(dataset)
     with pytest.raises(DataError, match="but its ids"):
-        drop_exact_duplicates(Dataset.of(pl.DataFrame({"n": ["a"]}), {"n": "id"}))
+        drop_exact_duplicates()(Dataset.of(pl.DataFrame({"n": ["a"]}), {"n": "id"}))
 
 
 def test_planted_leaks_of_text_are_found() -> None:
@@ -168,8 +181,8 @@ def test_planted_leaks_of_text_are_found() -> None:
     assert set(leaks) == {("valid", "0.txt"), ("test", "0.txt"), ("test", "1.txt")}
     assert leaks["valid", "0.txt"].like == "train: 3.txt"
     assert 0.9 < leaks["valid", "0.txt"].similarity < 1
-    assert leaks["test", "0.txt"][2:] == ("train: 5.txt", 1.0)
-    assert leaks["test", "1.txt"][2:] == ("valid: 3.txt", 1.0)
+    assert leaks["test", "0.txt"][2:4] == ("train: 5.txt", 1.0)
+    assert leaks["test", "1.txt"][2:4] == ("valid: 3.txt", 1.0)
 
 
 def test_a_leak_is_found_behind_a_twin_in_its_own_split() -> None:
@@ -194,7 +207,7 @@ def test_leaks_of_tables_are_rows_with_equal_features() -> None:
         table(["c"], [2], ["m"]),
         table(["d", "e", "f"], [None, 2, 1], ["f", "m", "f"]),
     )
-    assert [tuple(leak) for leak in find_leaks(splits)] == [
+    assert [leak[:4] for leak in find_leaks(splits)] == [
         ("test", "d", "train: b", 1.0),
         ("test", "e", "valid: c", 1.0),
     ]
@@ -204,5 +217,125 @@ def test_leaks_of_tables_are_rows_with_equal_features() -> None:
 def test_cleaned_standard_library_has_no_leak_and_an_uncleaned_one_has() -> None:
     whole = standard_library()
     assert find_leaks(splitting.by_hash(whole, "path", 0.2, 0.2), "text", 0.8)
-    cleaned = drop_near_duplicates(drop_exact_duplicates(whole))
+    cleaned = drop_near_duplicates()(drop_exact_duplicates()(whole))
     assert find_leaks(splitting.by_hash(cleaned, "path", 0.2, 0.2), "text", 0.8) == []
+
+
+SOME = [" ".join(document(i)) for i in range(6)]
+CHANGED = [" ".join([*document(i)[:280], *(f"new{i}{k}" for k in range(20))]) for i in range(6)]
+
+
+@given(
+    st.lists(st.sampled_from([*SOME, *CHANGED, "", "a b", "b a", "a  b", "x " * 9, "x " * 12]), max_size=24),
+    st.lists(st.integers(0, 24), max_size=3),
+    st.sampled_from([0.5, 0.8, 0.95, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_shards_give_what_the_whole_gives(values: list[str], cuts: list[int], similarity: float) -> None:
+    dataset = texts(*values)
+    borders = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
+    shards = [dataset.take(np.arange(a, b)) for a, b in itertools.pairwise(borders)]
+    near = drop_near_duplicates(similarity=similarity)
+    known = [near.signature(shard) for shard in shards]
+    evidence = [near.evidence(shard, places) for shard, places in zip(shards, near.doubtful(known), strict=True)]
+    exact = drop_exact_duplicates()
+    for step, removed in (
+        (near, near.removed(known, evidence)),
+        (exact, exact.removed([exact.signature(shard) for shard in shards])),
+    ):
+        assert contract_of(step) == "pairwise"
+        assert isinstance(step, Pairwise)
+        found = {borders[s] + i: why for s, one in enumerate(removed) for i, why in one.items()}
+        whole = step(dataset)
+        gone = sorted(set(range(len(values))) - set(whole.frame["_row"].to_list()))
+        assert sorted(found) == gone
+        assert dict(whole.pending) == {f"{i}.txt": why for i, why in found.items()}
+
+
+@given(st.lists(st.sampled_from([*SOME, *CHANGED, "", "a b", "a  b", "x " * 9, "x " * 12]), max_size=14))
+@settings(max_examples=40, deadline=None)
+def test_what_stays_is_what_brute_force_leaves(values: list[str]) -> None:
+    sets = [plain_shingles(value) for value in values]
+    first = list(range(len(values)))
+    for i, j in itertools.combinations(range(len(values)), 2):
+        if sets[i] and sets[j] and len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.8:
+            one, other = sorted((first[i], first[j]))
+            first = [one if root == other else root for root in first]
+    kept = [i for i in range(len(values)) if first[i] == i]
+    assert drop_near_duplicates()(texts(*values)).frame["_row"].to_list() == kept
+    assert sorted(near_duplicates(values)) == sorted(set(range(len(values))) - set(kept))
+
+
+def test_without_evidence_resemblance_is_estimated() -> None:
+    dataset = texts(*SOME, *CHANGED, SOME[0])
+    step = drop_near_duplicates(similarity=0.7)
+    found = step.removed([step.signature(dataset)])[0]
+    assert sorted(found) == [6, 7, 8, 9, 10, 11, 12]
+    assert all(0.75 < float(why.split()[2]) <= 1 for why in found.values())
+
+
+def test_a_long_document_hashes_as_it_does_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = ["word " * 50 + "é中文" * 300 + "x" * 3000 + " end", "short one here", "中" * 900]
+    whole = [shingles([text])[0] for text in long]
+    monkeypatch.setattr("groundup.data.cleaning.shingles.BYTES_AT_ONCE", 16)
+    for one, other in zip(whole, shingles(long), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_equal_rows_have_equal_digests_whatever_their_numbers_are() -> None:
+    frame = pl.DataFrame(
+        {
+            "float": [0.0, -0.0, float("nan"), -float("nan"), None, 1.0],
+            "whole": [1, 1, 2, 2, 3, 1],
+            "when": pl.Series(["2024-01-01", "2024-01-01", None, None, "2024-01-02", "2024-01-01"]).str.to_date(),
+            "kind": pl.Series(["a", "a", "b", "b", None, "a"], dtype=pl.Categorical),
+        }
+    )
+    digests = row_digests(frame)
+    assert first_equal(digests).tolist() == [0, 0, 2, 2, 4, 5]
+    assert np.array_equal(row_digests(frame[3:]), digests[3:])
+    both = pl.DataFrame({"a": ["x", "y"], "b": ["y", "x"]})
+    assert len(np.unique(row_digests(both), axis=0)) == 2, "the order of the columns counts"
+    assert not np.array_equal(row_digests(pl.DataFrame({"a": [None]})), row_digests(pl.DataFrame({"a": [0]})))
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2, None]), st.sampled_from(["a", "", None])), max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_exact_duplicates_are_those_of_brute_force(rows: list[tuple[int | None, str | None]]) -> None:
+    frame = pl.DataFrame(rows, schema={"a": pl.Int64, "b": pl.String}, orient="row")
+    kept = drop_exact_duplicates()(Dataset.of(frame, {"a": "number", "b": "category"})).frame["_row"].to_list()
+    assert kept == [i for i, row in enumerate(rows) if row not in rows[:i]]
+
+
+def test_columns_that_number_rows_hide_no_copy() -> None:
+    draw = np.random.default_rng(0)
+    measured = draw.normal(size=50)
+
+    def table(rows: list[int], start: int) -> Dataset:
+        numbers = [start + i for i in range(len(rows))]
+        frame = {"id": numbers, "code": [f"A-{n}" for n in numbers], "x": measured[rows], "y": [r % 2 for r in rows]}
+        return Dataset.of(pl.DataFrame(frame), {"code": "category"})
+
+    splits = Splits(table(list(range(30)), 0), table(list(range(30, 40)), 30), table([*range(40, 48), 3, 33], 40))
+    assert running_numbers(splits) == ["id", "code"]
+    assert [leak[:3] for leak in find_leaks(splits)] == [
+        ("test", "row 8", "train: row 3"),
+        ("test", "row 9", "valid: row 3"),
+    ]
+    few = Splits(*(part.with_frame(part.frame.drop("x")) for part in splits.parts().values()))
+    assert running_numbers(few) == [], "without them all would be equal by chance"
+    assert find_leaks(few) == []
+
+
+def test_names_are_no_content_and_sentences_are() -> None:
+    sentence = "This is a sentence of a review, and it is long enough to be told apart."
+    frame = pl.DataFrame({"who": ["Ann Lee", "Bo Li"], "said": [sentence, sentence[::-1]], "image": [b"x", b"y"]})
+    kinds = {"who": "text", "said": "text", "image": "image"}
+    dataset = Dataset.of(frame, kinds)  # type: ignore[arg-type]
+    assert content_column(dataset) == "said"
+    assert content_column(dataset.with_frame(frame.drop("said").with_row_index("_row"))) == "image"
+    assert content_column(Dataset.of(frame.select("who"), {"who": "text"})) is None
+    chinese = pl.DataFrame({"said": ["这家酒店的房间很大，服务也非常好，下次还会来住。"]})
+    assert content_column(Dataset.of(chinese, {"said": "text"})) == "said"
+    with pytest.raises(DataError, match=r"drop_near_duplicates\(\)\(dataset\)"):
+        drop_near_duplicates(dataset)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import tarfile
@@ -12,6 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from groundup.core.dataset import Dataset, Splits
@@ -187,7 +190,7 @@ def test_size_resizes_as_pillow_does() -> None:
     )
     found = samples.load(files([png(array)], split="test"))
     expected = np.asarray(Image.fromarray(array).resize((6, 4), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(found[0].transpose(1, 2, 0), expected)
+    np.testing.assert_array_equal(found[0], expected)
     assert samples.sizes()["image_size"] == (4, 6)
     assert Images("image", size=7).fit(files([png(array)])).sizes()["input_shape"] == (3, 7, 7)
     with pytest.raises(RecipeError, match=r"samples.*size: read \[1, 2, 3\]"):
@@ -197,7 +200,7 @@ def test_size_resizes_as_pillow_does() -> None:
 def test_colours_of_other_kinds() -> None:
     samples = Images("image", size=4).fit(files([png(noise(0)), png(noise(1))]))
     served = samples.read(Image.new("CMYK", (4, 4), (0, 255, 255, 0)))
-    assert samples.load(served)[0, :, 0, 0].tolist() == [255, 0, 0]
+    assert samples.load(served)[0, 0, 0].tolist() == [255, 0, 0]
     with pytest.raises(DataError, match="image 0: the image holds floating-point grey values"):
         samples.read(Image.new("F", (4, 4)))
     buffer = io.BytesIO()
@@ -273,3 +276,96 @@ def test_hymenoptera_as_files(shared_data: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(plain.std(axis=(0, 2, 3)), 1, atol=1e-3)
     assert set(targets["targets"].tolist()) == {0, 1}
     assert "ants" in str(encoded.describe(0)) or "bees" in str(encoded.describe(0))
+
+
+# ---------------------------------------------------------------------------------------------- statistics from pieces
+
+
+@pytest.mark.parametrize("cuts", [[5], [1, 2, 3], [0, 7, 12]])
+@pytest.mark.parametrize("kinds", ["colour", "grey", "mixed"])
+def test_shards_in_order_teach_what_all_rows_teach(cuts: list[int], kinds: str) -> None:
+    shapes = {"colour": [(6, 5, 3)] * 12, "grey": [(6, 5)] * 12, "mixed": [(6, 5)] * 6 + [(6, 5, 3)] * 6}[kinds]
+    train = files([png(noise(i, shape)) for i, shape in enumerate(shapes)], ["a", "b", "c"] * 4)
+    whole = Images("image", target="label").fit(train)
+    samples = Images("image", target="label")
+    parts = [samples.partial(train.take(at)) for at in np.split(np.arange(12), cuts)]
+    state = parts[0]
+    for part in parts[1:]:
+        state = samples.merge(state, part)
+    assert samples.finish(state).learned == whole.learned
+    stacked = np.stack([pixels.to_array(Image.open(io.BytesIO(cell)), 1 if kinds == "grey" else 3)
+                        for cell in train.frame["image"]]) / 255  # fmt: skip
+    learned = whole.need()
+    np.testing.assert_allclose(learned["mean"], stacked.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(learned["deviation"], stacked.std(axis=(0, 1, 2)), rtol=1e-12)
+
+
+def test_shards_of_two_sizes_are_told() -> None:
+    samples = Images("image")
+    one, other = (samples.partial(files([png(noise(0, shape))])) for shape in ((6, 5), (7, 5)))
+    with pytest.raises(DataError, match=r"row 0: 7 x 5 pixels, others have 6 x 5\. Set size"):
+        samples.merge(one, other)
+    with pytest.raises(DataError, match="no rows in train"):
+        samples.fit(files([]))
+
+
+def test_a_constant_channel_is_centred_and_not_scaled() -> None:
+    flat = np.full((6, 5, 3), 100, np.uint8)
+    samples = Images("image").fit(files([png(flat), png(flat)]))
+    assert samples.need()["deviation"] == [1.0] * 3
+    assert samples.encode(files([png(flat)])).batch(np.array([0]))[0]["inputs"].abs().max() < 1e-6
+
+
+# ------------------------------------------------------------------------------------------- decoding in bounded time
+
+
+def photo(height: int = 600, width: int = 800) -> np.ndarray[Any, Any]:
+    down, across = np.mgrid[:height, :width]
+    waves = [np.sin(down / 40) + np.cos(across / 55), np.sin((down + across) / 70), np.cos(down / 90)]
+    return ((np.stack(waves, axis=-1) + 2) * 63).astype(np.uint8)
+
+
+def test_a_jpeg_is_decoded_at_a_scale_that_suffices() -> None:
+    data = png(photo(), "JPEG", quality=92)
+    assert pixels.open_image(data, "photo").size == (800, 600)
+    assert pixels.open_image(data, "photo", (100, 100)).size == (400, 300)
+    assert pixels.open_image(data, "photo", (60, 75)).size == (200, 150)
+    assert pixels.open_image(data, "photo", (590, 590)).size == (800, 600)
+    whole, scaled = (
+        pixels.to_array(pixels.open_image(data, "photo", room), 3, (75, 100)) for room in (None, (75, 100))
+    )
+    assert np.abs(whole.astype(int) - scaled).max() <= 4
+    assert pixels.open_image(png(photo()), "photo", (10, 10)).size == (800, 600), "PNG knows no scales"
+
+
+@pytest.mark.parametrize("room", [None, (80, 60)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_simplejpeg_and_pillow_decode_to_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, room: tuple[int, int] | None, mode: str
+) -> None:
+    pytest.importorskip("simplejpeg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(photo()).convert(mode).save(buffer, "JPEG", quality=85, exif=exif)
+    quick = pixels.open_image(buffer.getvalue(), "photo", room)
+    monkeypatch.setattr(pixels, "simplejpeg", None)
+    slow = pixels.open_image(buffer.getvalue(), "photo", room)
+    assert quick.size == slow.size
+    assert quick.width < quick.height, "turned as its EXIF entry says"
+    np.testing.assert_array_equal(np.asarray(quick), np.asarray(slow))
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_a_jpeg_that_is_cut_off_is_named(keep: float) -> None:
+    data = png(photo(), "JPEG")
+    with pytest.raises(DataError, match=r"^photo: not an image that can be read"):
+        pixels.open_image(data[: int(len(data) * keep)], "photo")
+
+
+@given(st.binary(max_size=300), st.integers(0, 2))
+def test_bytes_of_any_kind_end_in_an_image_or_a_data_error(data: bytes, kind: int) -> None:
+    start = [b"", png(photo(20, 30), "JPEG"), png(photo(20, 30))][kind]
+    cut = len(start) * 2 // 3
+    with contextlib.suppress(DataError):
+        pixels.open_image(start[:cut] + data + start[cut + len(data) :], "bytes", (4, 4))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from groundup.core.dataset import Dataset, apply
 from groundup.core.errors import DataError
-from groundup.core.preprocessing import Preprocessing
+from groundup.core.preprocessing import Preprocessing, step_name
 from groundup.core.use import Use
 from groundup.data import splitting
 from groundup.data.cleaning import drop_exact_duplicates, drop_generated, drop_near_duplicates, repair_text
@@ -225,8 +225,8 @@ def test_what_is_refused() -> None:
 
 def test_the_whole_way_from_files_to_batches() -> None:
     dataset = standard_library(limit_bytes=600_000)
-    for step in (repair_text, drop_generated, drop_exact_duplicates, drop_near_duplicates):
-        dataset = apply(step, dataset, step.__name__)
+    for step in (repair_text, drop_generated, drop_exact_duplicates(), drop_near_duplicates()):
+        dataset = apply(step, dataset, step_name(step))
     splits = splitting.by_hash(dataset, "path", 0.1, 0.1)
     fitted, splits = Preprocessing.fit(
         (), PackedText(length=128, tokenizer=Use("BytePairEncoding", vocab_size=1024)), splits

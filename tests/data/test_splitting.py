@@ -191,3 +191,32 @@ def test_empty_parts_are_an_error_unless_asked_for() -> None:
     data = Dataset.of(pl.DataFrame({"text": ["ab"]}), {"text": "text"})
     with pytest.raises(DataError, match="too short to give"):
         splitting.contiguous(data, "text", valid=0.01, test=0.01)
+
+
+def test_given_takes_the_parts_as_they_are_named() -> None:
+    data = table(10, split=["train"] * 4 + ["Validation", " val "] + ["TEST"] * 4)
+    splits = splitting.given(data)
+    assert [part.frame["value"].to_list() for part in splits.parts().values()] == [[0, 1, 2, 3], [4, 5], [6, 7, 8, 9]]
+    assert [part.split for part in splits.parts().values()] == ["train", "valid", "test"]
+    assert "split" not in splits.train.columns
+    assert "split" not in splits.train.kinds
+    other = table(6, fold=["a", "b", "c", "a", "b", "c"])
+    splits = splitting.given(other, "fold", names={"train": ["a", "b"], "test": ["C"]}, valid=0.5, seed=1)
+    assert splits.test.frame["value"].to_list() == [2, 5]
+    assert len(splits.valid) == 2
+    assert set(splits.train.frame["value"]) | set(splits.valid.frame["value"]) == {0, 1, 3, 4}
+    again = splitting.given(other, "fold", names={"train": ["a", "b"], "test": ["c"]}, valid=0.5, seed=1)
+    assert again.valid.frame.equals(splits.valid.frame)
+
+
+def test_given_refuses_what_names_no_part() -> None:
+    with pytest.raises(DataError, match=r"'split' holds 'trian', which names no part\. Known are train, training"):
+        splitting.given(table(2, split=["train", "trian"]))
+    with pytest.raises(DataError, match=r"1 rows have no value in 'split' \(row 1\)"):
+        splitting.given(table(2, split=["train", None]))
+    with pytest.raises(DataError, match="no row of 'split' is left to train on"):
+        splitting.given(table(2, split=["valid", "test"]))
+    with pytest.raises(DataError, match=r"given\.names: read 'dev', expected train, valid, test"):
+        splitting.given(table(2, split=["train", "test"]), names={"dev": ["train"]})
+    with pytest.raises(DataError, match="no column 'split'"):
+        splitting.given(table(2))

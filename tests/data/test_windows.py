@@ -179,7 +179,7 @@ def test_steps_are_checked_when_the_recipe_is_read() -> None:
     assert [getattr(step, "func", step) for step in samples.steps] == [series.forward_fill, series.exponential_filter]
     for steps, words in (
         ([{"use": "exponential_filter", "alpha": 1.5}], r"steps\[0\]: exponential_filter: .*alpha: read 1.5"),
-        ([{"use": "savitzky_golay", "width": 9}], "at most the window's 8 steps"),
+        ([{"use": "savitzky_golay", "width": 9, "causal": False}], "at most the series' 8 steps"),
         (["forwardfill"], "Did you mean 'forward_fill'"),
     ):
         with pytest.raises(RecipeError, match=words):

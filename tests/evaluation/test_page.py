@@ -5,12 +5,22 @@ import re
 
 import pytest
 
+from groundup.core.charts import Bar, bar_chart
 from groundup.core.dataset import Entry
+from groundup.core.page import (
+    Section,
+    Tile,
+    figure,
+    ledger_table,
+    page_html,
+    paragraph,
+    recipe_block,
+    side_by_side,
+    table,
+)
 from groundup.core.plan import Plan
 from groundup.core.report import Check, Metric, Report
 from groundup.evaluation import page
-from groundup.evaluation.figures import Bar, bar_chart
-from groundup.evaluation.page import Section, Tile, report_html
 
 VOID = {"meta", "br", "!doctype"}
 
@@ -59,18 +69,16 @@ def whole_page(**kwargs: str) -> str:
     ]
     checks = [Check("leaks", True, "none"), Check("memory", False, "9 GiB of 8", "make it smaller")]
     plan = Plan({"weights": 2**20}, {"one step": 0.5}, assumptions=("a line",))
-    return report_html(
+    return page_html(
         kwargs.get("title", "digits"),
         [
-            Section(
-                "Result", page.figure(bar_chart([Bar("ours", 1.0)], "Bits"), "caption") + page.metrics_table(report)
-            ),
+            Section("Result", figure(bar_chart([Bar("ours", 1.0)], "Bits"), "caption") + page.metrics_table(report)),
             Section("Proof", page.checks_table(checks), "what each saw"),
-            Section("Data & steps", page.ledger_table(entries)),
+            Section("Data & steps", ledger_table(entries)),
             Section("Plan", page.plan_table(plan, {"total": 2**21}, {"one step": 0.75, "set-up": 2.0})),
-            Section("Recipe", page.recipe_block(kwargs.get("recipe", 'name = "digits" # mine\n[data]\nseed = 1'))),
+            Section("Recipe", recipe_block(kwargs.get("recipe", 'name = "digits" # mine\n[data]\nseed = 1'))),
             Section("Samples", page.samples_block([("def f():", kwargs.get("written", "\n    return 1"))])),
-            Section("More", page.side_by_side(page.paragraph("a < b"), page.table(["x"], [["1 < 2"]], (0,)))),
+            Section("More", side_by_side(paragraph("a < b"), table(["x"], [["1 < 2"]], (0,)))),
         ],
         subtitle="a net",
         tiles=[Tile("accuracy", "0.985", "0.97 to 0.99", True), Tile("time", "3 s")],
@@ -112,9 +120,9 @@ def test_what_a_model_wrote_cannot_run() -> None:
 
 def test_a_recipe_keeps_every_letter() -> None:
     recipe = 'a = "x # no comment" # comment\n[[swap]]\nlr = -1e-4\nok = true\nwith = { use = "A.b", n = [1, 2.5] }\n'
-    found = read(page.recipe_block(recipe))
+    found = read(recipe_block(recipe))
     assert "".join(found.text) == recipe
-    block = page.recipe_block(recipe)
+    block = recipe_block(recipe)
     assert '<span class="t-text">&quot;x # no comment&quot;</span>' in block
     assert '<span class="t-comment"># comment</span>' in block
     assert '<span class="t-table">[[swap]]</span>' in block

@@ -16,6 +16,7 @@ from groundup.core.use import Use, check, make
 from groundup.models import Llama
 from groundup.models.hugging_face import read_folder, write_folder
 from groundup.models.llama import LlamaConfig
+from groundup.nn.decoder import Context
 
 transformers = pytest.importorskip("transformers")
 
@@ -322,7 +323,7 @@ def test_a_block_starts_as_almost_the_identity():
     torch.manual_seed(0)
     model = Llama(512, 4)
     states = F.rms_norm(torch.randn(2, 64, 256), (256,))
-    after = model.blocks[0](states, model.rotary(0, 64, torch.float32, torch.device("cpu")))
+    after = model.blocks[0](states, Context(states))
     assert 0 < (after - states).std().item() < 0.02
     assert model.blocks[0].attention.query(states).std().item() == pytest.approx(1.0, abs=0.1)
 

@@ -7,8 +7,12 @@ import torch
 from torch import Tensor
 
 from groundup.core.errors import RecipeError
-from groundup.nn import Attention, attention
-from groundup.nn.attention import KeyValueCache, attend, causal_mask
+from groundup.core.use import Use
+from groundup.nn import Attention, CrossAttention, LatentAttention, RMSNorm, attending
+from groundup.nn.attending import Score, attend
+from groundup.nn.cache import KeyValueCache
+from groundup.nn.masks import causal_mask, full_mask, kept_of
+from groundup.nn.positions import ALiBi
 from groundup.nn.rope import Rotary, rotate
 
 
@@ -20,15 +24,16 @@ def _heads(steps: int, heads: int, groups: int, size: int = 8, dtype: torch.dtyp
     ]
 
 
-def _by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
+def _by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, cap: float | None = None) -> Tensor:
     """One head and one query at a time."""
-    out = torch.zeros_like(q)
+    out = torch.zeros(*q.shape[:3], v.shape[3], dtype=q.dtype)
     share = q.shape[2] // k.shape[2]
     rows = []
     for b in range(q.shape[0]):
         for t in range(q.shape[1]):
             for h in range(q.shape[2]):
                 scores = k[b, :, h // share] @ q[b, t, h] / q.shape[3] ** 0.5
+                scores = scores if cap is None else cap * torch.tanh(scores / cap)
                 weights = torch.softmax(scores.masked_fill(~allowed[b, t], float("-inf")), 0)
                 rows.append(weights @ v[b, :, h // share])
     return torch.stack(rows).view_as(out)
@@ -41,8 +46,8 @@ DOCUMENTS = torch.tensor([[0] * 5 + [1] * 9 + [2] * 3, [4] * 12 + [5] * 5])
 @pytest.mark.parametrize("documents", [None, DOCUMENTS])
 @pytest.mark.parametrize("kernel", ["blocks of 4", "one block", "torch's"])
 def test_attention_is_its_formula(monkeypatch, heads, groups, documents, kernel):
-    monkeypatch.setattr(attention, "BLOCK", 4 if kernel == "blocks of 4" else 128)
-    monkeypatch.setattr(attention, "LONGEST_BLOCKED", 0 if kernel == "torch's" else 2048)
+    monkeypatch.setattr(attending, "BLOCK", 4 if kernel == "blocks of 4" else 128)
+    monkeypatch.setattr(attending, "LONGEST_BLOCKED", 0 if kernel == "torch's" else 2048)
     heads_of = _heads(17, heads, groups)
     allowed = torch.ones(2, 17, 17, dtype=torch.bool).tril()
     if documents is not None:
@@ -57,13 +62,75 @@ def test_attention_is_its_formula(monkeypatch, heads, groups, documents, kernel)
     )
 
 
+KERNELS = {"blocks of 4": (4, 2048), "one block": (128, 2048), "torch's": (128, 0)}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("window", [1, 3, 4, 9, 17, 40])
+@pytest.mark.parametrize("cap", [None, 0.7])
+def test_windows_and_capped_scores(monkeypatch, kernel, window, cap):
+    monkeypatch.setattr(attending, "BLOCK", KERNELS[kernel][0])
+    monkeypatch.setattr(attending, "LONGEST_BLOCKED", KERNELS[kernel][1])
+    q, k, v = _heads(17, 4, 2)
+    v = torch.randn(2, 17, 2, 5, dtype=torch.float64, requires_grad=True)  # values may be of another size
+    back = torch.arange(17)[:, None] - torch.arange(17)
+    allowed = ((back >= 0) & (back < window)).expand(2, 17, 17)
+    found = attend(q, k, v, None, True, window, Score(cap=cap))
+    wanted = _by_hand(q, k, v, allowed, cap)
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn(wanted.shape, dtype=wanted.dtype)
+    torch.testing.assert_close(
+        torch.autograd.grad((found * weights).sum(), (q, k, v)),
+        torch.autograd.grad((wanted * weights).sum(), (q, k, v)),
+    )
+    documents = causal_mask(17, torch.float64, torch.device("cpu"), documents=DOCUMENTS, window=window)
+    apart = allowed & (DOCUMENTS[:, :, None] == DOCUMENTS[:, None])
+    masked = attend(q, k, v, documents, True, window, Score(cap=cap))
+    torch.testing.assert_close(masked, _by_hand(q, k, v, apart, cap))
+    for new in (1, 5):  # the last steps alone, as generation reads them
+        last = attend(q[:, -new:], k, v, None, True, window, Score(cap=cap))
+        torch.testing.assert_close(last, wanted[:, -new:])
+    near = (back.abs() < window).expand(2, 17, 17)
+    torch.testing.assert_close(attend(q, k, v, None, False, window, Score(cap=cap)), _by_hand(q, k, v, near, cap))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_score_for_each_head_and_padding(monkeypatch, kernel):
+    monkeypatch.setattr(attending, "BLOCK", KERNELS[kernel][0])
+    monkeypatch.setattr(attending, "LONGEST_BLOCKED", KERNELS[kernel][1])
+    q, k, v = _heads(9, 4, 2)
+    cpu = torch.device("cpu")
+    penalties = ALiBi(4)(9, 9, torch.float64, cpu)
+    assert [round(float(-penalties[0, h, 1, 0]), 6) for h in range(4)] == [0.25, 0.0625, 0.015625, 0.003906]
+    triangle = torch.full((9, 9), float("-inf"), dtype=torch.float64).triu(1)
+    found = attend(q, k, v, penalties + triangle, causal=True)
+    scores = torch.einsum("bthd,bshd->bhts", q, k.repeat_interleave(2, 2)) / 8**0.5 + penalties + triangle
+    torch.testing.assert_close(found, torch.einsum("bhts,bshd->bthd", scores.softmax(-1), v.repeat_interleave(2, 2)))
+    lengths = torch.tensor([9, 4])
+    mask = causal_mask(9, torch.float64, cpu, kept=kept_of(lengths, 9))
+    padded = attend(q, k, v, mask, causal=True)
+    assert padded.isfinite().all()
+    torch.testing.assert_close(padded[1, :4], attend(q[1:, :4], k[1:, :4], v[1:, :4], None, True)[0])
+    mask = full_mask(9, torch.float64, cpu, kept=kept_of(lengths, 9))
+    torch.testing.assert_close(attend(q, k, v, mask)[1, :4], attend(q[1:, :4], k[1:, :4], v[1:, :4])[0])
+    assert causal_mask(9, torch.float64, cpu, kept=kept_of(torch.tensor([9, 9]), 9)) is None
+
+
+def test_a_learned_bias_has_its_gradient():
+    q, k, v = _heads(9, 2, 2)
+    bias = torch.randn(1, 2, 9, 9, dtype=torch.float64, requires_grad=True)
+    attend(q, k, v, bias, causal=True).sum().backward()
+    assert bias.grad is not None
+    assert bias.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("steps", [127, 128, 129, 300])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_blocks_equal_torchs_kernel(monkeypatch, steps, dtype):
     heads = [h.detach().to(dtype).requires_grad_() for h in _heads(steps, 4, 2, size=32, dtype=torch.float32)]
     results = []
     for longest in (2048, 0):
-        monkeypatch.setattr(attention, "LONGEST_BLOCKED", longest)
+        monkeypatch.setattr(attending, "LONGEST_BLOCKED", longest)
         out = attend(*heads, None, causal=True)
         results.append([out, *torch.autograd.grad(out.float().square().sum(), heads)])
     for ours, theirs in zip(*results, strict=True):
@@ -72,7 +139,7 @@ def test_blocks_equal_torchs_kernel(monkeypatch, steps, dtype):
 
 
 def test_gradients_in_float64(monkeypatch):
-    monkeypatch.setattr(attention, "BLOCK", 3)
+    monkeypatch.setattr(attending, "BLOCK", 3)
     heads = _heads(7, 2, 1, size=4)
     assert torch.autograd.gradcheck(lambda *x: attend(*x, None, causal=True), heads)
 
@@ -128,3 +195,120 @@ def test_the_cache_holds_what_was_added():
         cache.advance(part.shape[1])
     assert torch.equal(keys, torch.cat(parts, dim=1))
     assert torch.equal(values, -keys)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"window": 3},
+        {"positions": Use("Rotary", theta=100.0)},
+        {"positions": Use("ALiBi")},
+        {"positions": Use("ALiBi"), "window": 3},
+        {"bias": True, "norm": Use("RMSNorm", eps=1e-5), "norm_over": "all"},
+        {"bias": "inputs", "norm": RMSNorm, "cap": 2.0, "scale": 0.3},
+    ],
+)
+def test_a_layer_reads_in_pieces_what_it_reads_at_once(options):
+    torch.manual_seed(0)
+    layer = Attention(4, 2, in_features=16, **options).double()
+    inputs = torch.randn(2, 9, 16, dtype=torch.float64)
+    cache, pieces = KeyValueCache(1, 2, 9), []
+    for piece in inputs.split((4, 1, 3, 1), dim=1):
+        pieces.append(layer(piece, cache=cache))
+        cache.advance(piece.shape[1])
+    torch.testing.assert_close(torch.cat(pieces, dim=1), layer(inputs))
+    assert (layer.output.bias is None) == (options.get("bias") is not True)
+    assert layer.query_norm is None or layer.query_norm.weight.numel() == (16 if "norm_over" in options else 4)
+
+
+def test_padding_is_not_seen_by_a_layer_that_sees_all():
+    layer = Attention(2, causal=False, in_features=8, positions=Use("ALiBi"))
+    inputs = torch.randn(2, 6, 8)
+    short = layer(inputs[:, :4])
+    torch.testing.assert_close(layer(inputs, lengths=torch.tensor([4, 4]))[:, :4], short)
+
+
+def test_torchs_own_layer_gives_the_same():
+    torch.manual_seed(0)
+    theirs = torch.nn.MultiheadAttention(16, 4, batch_first=True).double()
+    inputs, context = (torch.randn(2, n, 16, dtype=torch.float64) for n in (5, 7))
+    for ours in (Attention(4, causal=False, in_features=16, bias=True), CrossAttention(4, in_features=16, bias=True)):
+        ours.double()
+        for part, weight, bias in zip(
+            (ours.query, ours.key, ours.value),
+            theirs.in_proj_weight.chunk(3),
+            theirs.in_proj_bias.chunk(3),
+            strict=True,
+        ):
+            part.load_state_dict({"weight": weight, "bias": bias})
+        ours.output.load_state_dict(theirs.out_proj.state_dict())
+        torch.testing.assert_close(ours(inputs), theirs(inputs, inputs, inputs)[0])
+    torch.testing.assert_close(ours(inputs, context), theirs(inputs, context, context)[0])
+    torch.testing.assert_close(ours(inputs, ours.remembered(context)), ours(inputs, context))
+
+
+@pytest.mark.parametrize("query_rank", [None, 24])
+def test_latent_attention_equals_transformers(query_rank):
+    transformers = pytest.importorskip("transformers")
+    from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
+
+    scaling = {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 16,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    }
+    config = transformers.DeepseekV3Config(
+        hidden_size=32,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        q_lora_rank=query_rank,
+        kv_lora_rank=12,
+        qk_nope_head_dim=8,
+        qk_rope_head_dim=6,
+        v_head_dim=10,
+        rope_interleave=False,
+        max_position_embeddings=64,
+        rope_parameters={"rope_theta": 100.0, **scaling},
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    theirs = DeepseekV3Attention(config, 0).eval()
+    rotary = Rotary(6, 100.0, scaling, 64)
+    layer = LatentAttention(
+        4,
+        12,
+        query_rank,
+        in_features=32,
+        plain_dim=8,
+        rotary_dim=6,
+        value_dim=10,
+        scale=theirs.scaling,
+        positions=rotary,
+    )
+    names = {
+        "q_a_proj": "query_down",
+        "q_a_layernorm": "query_norm",
+        "q_b_proj": "query",
+        "q_proj": "query",
+        "kv_a_proj_with_mqa": "key_value_down",
+        "kv_a_layernorm": "key_value_norm",
+        "kv_b_proj": "key_value",
+        "o_proj": "output",
+    }
+    renamed = {f"{names[name.split('.')[0]]}.weight": weight for name, weight in theirs.state_dict().items()}
+    layer.load_state_dict(renamed)
+    inputs = torch.randn(2, 20, 32)
+    tables = DeepseekV3RotaryEmbedding(config)(inputs, torch.arange(20)[None])
+    mask = torch.full((20, 20), float("-inf")).triu(1)[None, None]
+    wanted = theirs(inputs, tables, mask)[0]
+    found = layer(inputs)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    cache, pieces = KeyValueCache(1, 2, 20), []
+    for piece in inputs.split((12, 1, 7), dim=1):
+        pieces.append(layer(piece, cache=cache))
+        cache.advance(piece.shape[1])
+    torch.testing.assert_close(torch.cat(pieces, dim=1), found, atol=1e-5, rtol=1e-4)
+    assert sum(kept.shape[-1] for kept in cache._stores[0]) == 12 + 6, "more than the latent was kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -59,6 +60,69 @@ def test_plain_distributions():
     assert set(init.zeros(tensor).tolist()) == {0.0}
 
 
+@pytest.mark.parametrize("shape", [DENSE, KERNEL, (40, 300), (700, 50)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("uniform", {"low": -1.0, "high": 3.0}),
+        ("normal", {"std": 0.3, "mean": 5.0}),
+        ("truncated_normal", {"std": 0.3, "cut": 1.2}),
+        ("constant", {"value": 3.0}),
+        ("zeros", {}),
+        ("orthogonal", {"gain": 1.7}),
+        ("sparse", {"sparsity": 0.8, "std": 0.5}),
+        ("he_normal", {"fan": "out"}),
+        ("he_normal", {"fan": "average", "slope": 0.5}),
+        ("he_uniform", {"slope": 0.2}),
+        ("xavier_normal", {"gain": 2.0}),
+        ("xavier_uniform", {"fan": "in"}),
+        ("lecun_normal", {}),
+        ("lecun_uniform", {}),
+        ("gpt2", {"num_layers": 6}),
+        ("mup", {"base_width": 64}),
+        ("mup", {"base_width": 64, "role": "output"}),
+        ("mup", {"base_width": 64, "role": "input"}),
+    ],
+)
+def test_each_keeps_the_variance_it_promises(name, options, shape):
+    function = functools.partial(getattr(init, name), **options)
+    tensor = function(torch.empty(shape), generator=_generator()).double()
+    promised = init.promised_variance(function, tensor)
+    # n samples of kurtosis k have a variance off by sqrt((k - 1) / n) of it; sparse ones have a kurtosis of 15.
+    spread = math.sqrt((14 if name == "sparse" else 2) / tensor.numel())
+    assert tensor.var(correction=0).item() == pytest.approx(promised, rel=4.5 * spread, abs=1e-12)
+
+
+def test_every_initialiser_that_draws_has_its_row_in_the_table():
+    assert set(init.VARIANCES) == set(init.__all__) - {"identity"}
+    assert init.promised_variance(torch.nn.init.normal_, torch.empty(2, 2)) is None
+
+
+def test_sparse_silences_the_same_number_of_inputs_of_each_unit():
+    silent = (init.sparse(torch.empty(30, 50), 0.9, generator=_generator()) == 0).sum(1)
+    assert set(silent.tolist()) == {45}
+
+
+def test_identity_hands_through():
+    dense = torch.nn.Linear(5, 5, bias=False)
+    inputs = torch.randn(3, 5)
+    init.identity(dense.weight)
+    assert torch.equal(dense(inputs), inputs)
+    conv = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
+    init.identity(conv.weight, gain=2.0)
+    images = torch.randn(2, 3, 6, 6)
+    assert torch.equal(conv(images)[:, :3], 2 * images)
+    assert conv(images)[:, 3:].abs().max().item() == 0
+
+
+def test_signals_keep_their_scale_under_mup_as_width_grows():
+    scales, generator = [], _generator()
+    for width in (64, 256, 1024):
+        weight = init.mup(torch.empty(width, width), base_width=64, std=1 / 8, generator=generator)
+        scales.append((torch.randn(500, width, generator=generator) @ weight.T).std().item())
+    assert scales == pytest.approx([1.0] * 3, rel=0.05)
+
+
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20)])
 def test_orthogonal(shape):
     tensor = init.orthogonal(torch.empty(shape), gain=2.0, generator=_generator())
@@ -68,7 +132,7 @@ def test_orthogonal(shape):
 
 def test_each_takes_a_generator_and_is_repeatable():
     for name in init.__all__:
-        options = {"value": 1.0} if name == "constant" else {}
+        options = {"constant": {"value": 1.0}, "mup": {"base_width": 4}}.get(name, {})
         first, second = (
             make(Use(name, **options), "init")(torch.empty(8, 8), generator=_generator()) for _ in range(2)
         )

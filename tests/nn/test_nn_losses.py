@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -12,14 +13,24 @@ import torch
 import torch.nn.functional as F
 
 from groundup.core.errors import DataError, RecipeError
+from groundup.nn import Dense
 from groundup.nn.losses import (
     binary_cross_entropy,
+    binary_focal,
+    contrastive,
     cross_entropy,
+    ctc,
+    dice,
     focal,
+    gaussian,
     huber,
+    info_nce,
+    kl_divergence,
     linear_cross_entropy,
     mae,
     mse,
+    poisson,
+    quantile,
 )
 
 
@@ -49,7 +60,7 @@ def test_cross_entropy_is_its_formula():
     weight = [1.0, 2.0, 0.5]
     counts = [weight[int(labels[i])] for i in kept]
     expected = sum(w * t for w, t in zip(counts, terms, strict=True)) / sum(counts)
-    assert cross_entropy(logits, labels, weight=weight).item() == pytest.approx(expected, abs=1e-12)
+    assert cross_entropy(logits, labels, class_weights=weight).item() == pytest.approx(expected, abs=1e-12)
     smooth = [
         0.7 * _by_hand(logits[i], int(labels[i])) + 0.1 * sum(_by_hand(logits[i], c) for c in range(3)) for i in kept
     ]
@@ -95,7 +106,135 @@ def test_class_losses_refuse_what_they_cannot_read():
     with pytest.raises(RecipeError, match="whole-numbered"):
         cross_entropy(_random(4, 2), _random(4))
     with pytest.raises(RecipeError, match="3 numbers for 2 classes"):
-        focal(_random(4, 2), torch.zeros(4, dtype=torch.int64), weight=[1.0, 1.0, 1.0])
+        focal(_random(4, 2), torch.zeros(4, dtype=torch.int64), class_weights=[1.0, 1.0, 1.0])
+
+
+def test_a_neuron_and_its_loss_are_the_textbook():
+    inputs, weights, bias, target = [0.5, -1.5, 2.0], [0.3, 0.8, -0.2], 0.1, 1.0
+    neuron = Dense(1, in_features=3).double()
+    neuron.weight.data = torch.tensor([weights], dtype=torch.float64)
+    neuron.bias.data.fill_(bias)
+    z = sum(w * x for w, x in zip(weights, inputs, strict=True)) + bias
+    output = neuron(torch.tensor([inputs], dtype=torch.float64))
+    assert output.item() == pytest.approx(z, abs=1e-15)
+    p = 1 / (1 + math.exp(-z))
+    assert output.sigmoid().item() == pytest.approx(p, abs=1e-15)
+    targets = torch.tensor([target], dtype=torch.float64)
+    loss = binary_cross_entropy(output, targets)
+    assert loss.item() == pytest.approx(-math.log(p), abs=1e-15)
+    loss.backward()
+    for found, x in zip(neuron.weight.grad[0].tolist(), inputs, strict=True):
+        assert found == pytest.approx((p - target) * x, abs=1e-15)  # the chain rule by hand
+    assert mse(output, targets).item() == pytest.approx((z - target) ** 2, abs=1e-15)
+
+
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.93])
+def test_the_quantile_loss_is_least_at_the_quantile(q):
+    targets = _random(1001)
+    candidates = torch.linspace(-3, 3, 6001, dtype=torch.float64)
+    losses = [quantile(torch.full_like(targets, float(c)), targets, [q]).item() for c in candidates[::20]]
+    assert candidates[::20][losses.index(min(losses))].item() == pytest.approx(targets.quantile(q).item(), abs=0.05)
+
+
+def test_several_quantiles_and_a_likelihood():
+    output, targets = _random(6, 2, 3), _random(6, 2, seed=1)
+    qs = [0.1, 0.5, 0.9]
+    expected = sum(quantile(output[..., i], targets, [q]) for i, q in enumerate(qs)) / 3
+    torch.testing.assert_close(quantile(output, targets, qs), expected)
+    pair = output[..., :2]
+    normal = torch.distributions.Normal(pair[..., 0], (pair[..., 1].exp() + 1e-6).sqrt())
+    torch.testing.assert_close(gaussian(pair, targets), -normal.log_prob(targets).mean())
+    torch.testing.assert_close(gaussian(pair[:, 0], targets[:, :1]), gaussian(pair[:, 0], targets[:, 0]))
+    with pytest.raises(RecipeError, match="ValueHead with per_value = 2"):
+        gaussian(output, targets)
+    with pytest.raises(RecipeError, match="between 0 and 1"):
+        quantile(output[..., 0], targets, [1.5])
+
+
+def test_poisson_is_its_likelihood():
+    output, counts = _random(9), torch.tensor([0.0, 1, 2, 5, 9, 0, 3, 1, 7], dtype=torch.float64)
+    expected = -torch.distributions.Poisson(output.exp()).log_prob(counts).mean()
+    torch.testing.assert_close(poisson(output, counts), expected)
+
+
+def test_soft_targets_weigh_as_their_numbers_would():
+    logits, labels = _random(5, 3), torch.tensor([0, 2, 1, 1, 2])
+    hard = F.one_hot(labels, 3).double()
+    for options in ({}, {"class_weights": [1.0, 2.0, 0.5]}, {"label_smoothing": 0.2}):
+        torch.testing.assert_close(cross_entropy(logits, hard, **options), cross_entropy(logits, labels, **options))
+    torch.testing.assert_close(
+        focal(logits, hard, class_weights=[1.0, 2.0, 0.5]), focal(logits, labels, class_weights=[1.0, 2.0, 0.5])
+    )
+    mixed = 0.3 * hard + 0.7 * hard.flip(0)
+    expected = 0.3 * cross_entropy(logits, labels) + 0.7 * cross_entropy(logits, labels.flip(0))
+    torch.testing.assert_close(cross_entropy(logits, mixed), expected)
+    assert kl_divergence(hard.log().clamp_min(-1e4), hard).item() == pytest.approx(0.0, abs=1e-12)
+    entropy = -(mixed * mixed.clamp_min(1e-300).log()).sum(1).mean()
+    torch.testing.assert_close(kl_divergence(logits, mixed), cross_entropy(logits, mixed) - entropy)
+    with pytest.raises(RecipeError, match="probabilities of one shape"):
+        kl_divergence(logits, labels)
+
+
+def test_binary_focal_without_focus_is_cross_entropy():
+    logits, labels = _random(6), torch.tensor([1, 0, 1, 1, 0, 0])
+    torch.testing.assert_close(
+        binary_focal(logits, labels, 0.0, 3.0), binary_cross_entropy(logits, labels, positive_weight=3.0)
+    )
+    p = logits.sigmoid().where(labels == 1, 1 - logits.sigmoid())
+    torch.testing.assert_close(binary_focal(logits, labels), (-((1 - p) ** 2) * p.log()).mean())
+    smooth = binary_cross_entropy(logits, labels * 0.8 + 0.1)
+    torch.testing.assert_close(binary_cross_entropy(logits, labels, label_smoothing=0.2), smooth)
+
+
+def test_dice_counts_overlap():
+    sure = torch.tensor([[60.0, 60, -60, -60], [60, -60, -60, -60]], dtype=torch.float64)
+    truth = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0]])
+    assert dice(sure, truth).item() == pytest.approx((0 + (1 - 1 / 3)) / 2, abs=1e-9)
+    classes = torch.tensor([[0, 1, 2, 2], [1, 1, 0, -100]])
+    logits = 60 * F.one_hot(classes.clamp_min(0), 3).double()
+    assert dice(logits, classes).item() == pytest.approx(0.0, abs=1e-9)
+    p = _random(2, 4, 3).softmax(-1)
+    terms = []
+    for b in range(2):
+        kept = classes[b] >= 0
+        for c in range(3):
+            t, q = (classes[b] == c)[kept].double(), p[b, kept, c]
+            terms.append(1 - (2 * (q * t).sum() + 1) / (q.square().sum() + t.sum() + 1))
+    torch.testing.assert_close(dice(p.log(), classes), torch.stack(terms).mean())
+
+
+def test_ctc_is_the_sum_over_every_alignment():
+    logits, target = _random(1, 4, 3), [1, 2]
+    p = logits[0].softmax(-1).tolist()
+    total = 0.0
+    for path in itertools.product(range(3), repeat=4):
+        merged = [c for i, c in enumerate(path) if (i == 0 or c != path[i - 1]) and c != 0]
+        if merged == target:
+            total += math.prod(p[t][c] for t, c in enumerate(path))
+    targets = torch.tensor([[*target, -100]])
+    assert ctc(logits, targets).item() == pytest.approx(-math.log(total) / 2, abs=1e-12)
+    longer = torch.cat([logits, _random(1, 2, 3, seed=4)], dim=1)
+    torch.testing.assert_close(ctc(longer, targets, lengths=torch.tensor([4])), ctc(logits, targets))
+
+
+def test_contrast():
+    left, right = _random(5, 4), _random(5, 4, seed=1)
+    cosines = F.cosine_similarity(left[:, None], right[None], dim=-1) / 0.5
+    rows = sum(_by_hand(cosines[i], i) for i in range(5)) / 5
+    columns = sum(_by_hand(cosines.T[i], i) for i in range(5)) / 5
+    assert info_nce(left, right, 0.5, symmetric=False).item() == pytest.approx(rows, abs=1e-12)
+    assert info_nce(left, right, 0.5).item() == pytest.approx((rows + columns) / 2, abs=1e-12)
+    both, groups = torch.cat([left, right]), torch.arange(5).repeat(2)
+    cosines = F.cosine_similarity(both[:, None], both[None], dim=-1) / 0.5
+    expected = 0.0  # NT-Xent: each view against the 9 others
+    for i in range(10):
+        others = [cosines[i, k].item() for k in range(10) if k != i]
+        expected += (math.log(sum(math.exp(v) for v in others)) - cosines[i, (i + 5) % 10].item()) / 10
+    assert contrastive(both, groups, 0.5).item() == pytest.approx(expected, abs=1e-12)
+    groups = torch.tensor([0, 0, 0, 1, 2, 3])
+    assert torch.autograd.gradcheck(lambda vectors: contrastive(vectors, groups), both[:6].requires_grad_())
+    with pytest.raises(DataError, match="nothing to contrast"):
+        contrastive(both, torch.arange(10))
 
 
 # --- linear_cross_entropy

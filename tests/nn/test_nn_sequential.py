@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from groundup.core.errors import RecipeError
 from groundup.core.use import Use, check, make
-from groundup.nn import Residual, Sequential
+from groundup.nn import Parallel, Repeat, Residual, Sequential
 
 IMAGE = (1, 8, 8)
 CONVNET = [
@@ -98,7 +100,7 @@ def test_on_the_meta_device():
         ([Use("Residual", layers=[Use("Conv2d", channels=3)])], r"layers\[0\]: .*give back the shape"),
         (
             [Use("Flatten"), Use("Residual", layers=[Use("Dense", features=3)]), Use("Dense")],
-            r"layers\[1\]: .*\(3,\).*\(64,\)",
+            r"layers\[1\]: .*\(64,\) -> layers \(3,\)\. Leave the size of the last Dense open",
         ),
     ],
 )
@@ -117,3 +119,106 @@ def test_residual_adds():
     block = Residual([Use("Dense", features=3), Use("Tanh"), Use("Dense")], input_shape=(6,))
     inputs = torch.randn(2, 6)
     assert torch.equal(block(inputs), inputs + block.inner(inputs))
+
+
+class Gated(nn.Module):
+    """A user's layer that holds any other."""
+
+    def __init__(self, inner: nn.Module, gate: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.gate = inner, gate
+
+    def forward(self, inputs):
+        return self.inner(inputs) * torch.sigmoid(self.gate(inputs))
+
+
+def test_any_module_inside_any_other(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_layers", sys.modules[__name__])
+    layers = [
+        {"use": "my_layers:Gated", "inner": {"use": "torch.nn:Identity"}, "gate": {"use": "Dense", "features": 6}},
+        {
+            "use": "Repeat",
+            "times": 3,
+            "layers": [
+                {"use": "Residual", "layers": ["LayerNorm", {"use": "my_layers:Gated",
+                    "inner": {"use": "FeedForward", "hidden": 8},
+                    "gate": {"use": "Sequential", "layers": [{"use": "Dense", "features": 4}, "Tanh",
+                                                             {"use": "Dense", "features": 6}]}}]}
+            ],
+        },
+        {"use": "Parallel", "branches": [[{"use": "Dense", "features": 4}, "Tanh"], [{"use": "Dense", "features": 3}]]},
+        "Dense",
+    ]  # fmt: skip
+    use = check(Use("Sequential", layers=layers), "model", "recipe.model")
+    model = make(use, "model", input_shape=(6,), out_features=2)
+    assert model(torch.randn(5, 6)).shape == (5, 2)
+    assert model.layers[3].in_features == 7
+    assert len(model.layers[1].blocks) == 3
+
+
+def test_branches_are_joined():
+    images = torch.randn(2, 3, 8, 8)
+    branches = [[Use("Conv2d", channels=4, kernel=1)], [Use("MaxPool2d", kernel=3, stride=1, padding=1)]]
+    inception = Parallel(branches, input_shape=(3, 8, 8))
+    expected = torch.cat([inception.branches[0](images), inception.branches[1](images)], dim=1)
+    torch.testing.assert_close(inception(images), expected)
+    assert inception.output_shape == (7, 8, 8)
+    for join, function in {"add": torch.add, "multiply": torch.mul, "mean": lambda a, b: (a + b) / 2}.items():
+        both = Parallel([Use("Dense", features=4), Use("Dense", features=4)], join, input_shape=(5, 6))
+        steps = torch.randn(2, 5, 6)
+        torch.testing.assert_close(both(steps), function(both.branches[0](steps), both.branches[1](steps)))
+
+
+def test_repeated_layers_are_new_ones_or_the_same():
+    layers = [Use("Residual", layers=[Use("Dense", features=6), Use("Tanh")])]
+    apart, shared = (Repeat(layers, 4, shared, input_shape=(6,)) for shared in (False, True))
+    assert sum(p.numel() for p in apart.parameters()) == 4 * sum(p.numel() for p in shared.parameters())
+    inputs = torch.randn(2, 6)
+    expected = inputs
+    for _ in range(4):
+        expected = shared.blocks[0](expected)
+    torch.testing.assert_close(shared(inputs), expected)
+    halving = Repeat([Use("Conv2d", channels=4, stride=2)], 3, input_shape=(1, 16, 16))
+    assert halving.output_shape == (4, 2, 2)
+
+
+def test_tied_parameters_are_one():
+    layers = [Use("Embedding", vocab_size=11, features=6), Use("Dense", features=11, bias=False)]
+    model = Sequential(layers, (7,), tied={"layers.1.weight": "layers.0.weight"})
+    assert model.layers[1].weight is model.layers[0].weight
+    assert len(list(model.parameters())) == 1
+    model(torch.randint(0, 11, (2, 7))).sum().backward()
+    with pytest.raises(RecipeError, match=r"differ in shape: \(5, 6\) and \(11, 6\)"):
+        Sequential([layers[0], Use("Dense", features=5)], (7,), tied={"layers.1.weight": "layers.0.weight"})
+    with pytest.raises(RecipeError, match=r"no parameter 'layers\.2\.weight'"):
+        Sequential(layers, (7,), tied={"layers.2.weight": "layers.0.weight"})
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (
+            [Use("Flatten"), Use("Residual", layers=[Use("Tanh"), Use("LSTM", hidden=3)])],
+            r"^layers\[1\]\.layers\[1\] \(LSTM\) does not fit.*Reshape",
+        ),
+        (
+            [Use("Parallel", branches=[[Use("ReLU")], [Use("ReLU"), Use("Conv1d", channels=3)]])],
+            r"^layers\[0\]\.branches\[1\]\.layers\[1\] \(Conv1d\).*Patches makes a series of an image",
+        ),
+        (
+            [Use("Repeat", times=3, layers=[Use("MaxPool2d"), Use("MaxPool2d")])],
+            r"^layers\[0\]: repetition 2 of 3, layers\[1\] \(MaxPool2d\)",
+        ),
+        (
+            [Use("Parallel", branches=[[Use("ReLU")], [Use("Flatten")]], join="add")],
+            r"^layers\[0\]\.branches: to add them.*branches\[0\] gives \(1, 8, 8\); branches\[1\] gives \(64,\)",
+        ),
+        ([Use("Sequential", layers=[Use("Flatten"), Use("Dens")])], r"^layers\[0\]\.layers\[1\].*Did you mean 'Dense'"),
+        ([Use("torch.nn:LSTM", input_size=8, hidden_size=3)], r"^layers\[0\] \(LSTM\)"),
+        ([Use("Reshape", shape=[8, 8]), Use("torch.nn:LSTM", input_size=8, hidden_size=3)], r"gives tuple.*Wrap it"),
+        ([Use("Conv2d", channels=3), Use("LastStep")], r"^layers\[1\] \(LastStep\).*Patches"),
+    ],
+)
+def test_places_inside_structures_are_told_in_full(layers, said):
+    with pytest.raises(RecipeError, match=f"(?s){said}"):
+        Sequential([*layers, Use("Flatten"), Use("Dense")], IMAGE, 10)

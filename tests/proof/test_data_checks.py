@@ -77,3 +77,13 @@ def test_a_constant_target() -> None:
     assert not check.passed
     assert "Survived is 1 in all 5 samples" in check.saw
     assert not constant_target(np.zeros(0)).passed
+
+
+def test_leaks_that_are_reported_are_told_and_let_pass() -> None:
+    found = [("test", "row 3", "train: row 1", 1.0, 3)]
+    refused, told = no_leaks(found), no_leaks(found, refuse=False)
+    assert not refused.passed
+    assert 'recipe.data.leaks = "report"' in refused.mend
+    assert told.passed
+    assert "1 rows stand in two splits: test row 3 is 100% like train: row 1" in told.saw
+    assert no_leaks([], refuse=False).saw == "no row of valid or test is in an earlier split"

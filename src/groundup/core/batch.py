@@ -41,7 +41,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
-        if torch.device(device).type == "cpu":
+        here = all(value.device.type == "cpu" for value in (*self.inputs.values(), *self.targets.values()))
+        if here and torch.device(device).type == "cpu":
             return self
         return dataclasses.replace(
             self,
@@ -66,11 +67,11 @@ class Loss:
     """What an objective gives: the mean to descend on, over how many targets, and its named parts.
 
     ``count`` lets micro-batches with different numbers of targets add up to the exact gradient of the
-    whole batch.
+    whole batch; where targets have weights, it is the sum of these.
     """
 
     total: Tensor
-    count: int
+    count: float
     parts: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 

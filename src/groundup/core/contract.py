@@ -10,16 +10,24 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol, Self, TypeVar, get_args, runtime_checkable
 
 from groundup.core.dataset import Dataset
+from groundup.core.errors import DataError
 
 Contract = Literal["row-local", "fitted", "sampled", "keyed", "pairwise", "whole"]
 """How much of the data a step must see.
 
 - ``row-local``: what becomes of a row does not depend on any other row; shards are taken one by one.
 - ``fitted``: learns by ``partial``, ``merge`` and ``finish`` (``Mergeable``); its call is row-local.
-- ``sampled``: learns from a seeded sample of at most ``sample_rows`` rows of train; its call is row-local.
-- ``keyed``: ``by`` names columns; all rows of one key are seen together, in order of time.
+- ``sampled``: learns from a seeded sample of at most ``sample_rows`` rows of train, which it is handed (drawn by
+  its ``seed``, if it has one); its call is row-local.
+- ``keyed``: ``by`` names columns, as a field, a declared fact, or an option of a function; all rows of one key are
+  seen together, in the order in which they were read. Without ``by``, ``halo`` (rows, or rows before and rows behind)
+  tells how far a row depends on others in order of time; with neither, all rows are seen.
 - ``pairwise``: compares rows with one another by short signatures (``Pairwise``); rows are then kept or dropped.
 - ``whole``: anything else.
+
+A class may declare it by a property, where it depends on options. What learns as well is fitted first, by pieces where
+it has ``partial``, ``merge`` and ``finish``. A way to split may declare ``looks_at``: the columns, or the options that
+name them, that it decides by; without it all rows must fit in memory.
 """
 
 State = Any
@@ -50,7 +58,11 @@ class Mergeable(Protocol):
 
 @runtime_checkable
 class Pairwise(Protocol):
-    """A step that removes rows for what other rows are like; only signatures are held in memory, never the rows."""
+    """A step that removes rows for what other rows are like; only signatures are held in memory, never the rows.
+
+    Where signatures do not decide, a step may have ``doubtful(signatures)``, which gives positions for each shard, and
+    ``evidence(shard, positions)``, a second look at those; ``removed`` then takes the list of evidence as well.
+    """
 
     def signature(self, shard: Dataset) -> State:
         """What is compared of these rows: a few bytes to a few hundred for each."""
@@ -91,3 +103,20 @@ def contract_of(step: Any) -> Contract:
 def declared(step: Any, name: str, default: Any = None) -> Any:
     """A fact that a made step declares beside its contract, such as ``looks_ahead`` or ``by``."""
     return getattr(step, name, getattr(getattr(step, "func", step), name, default))
+
+
+def refuse_before_split(step: Any, name: str, where: str) -> None:
+    """Raises DataError for a step that would carry values from one split into another, if it came before the split.
+
+    That is what learns from rows, and what looks ahead in time.
+    """
+    if hasattr(step, "fit") or isinstance(step, Mergeable):
+        raise DataError(
+            f"{where}: {name} learns from the rows it sees, and before the split it would see those of validation and "
+            "test. Put it under prepare, where it is fitted on train alone."
+        )
+    if declared(step, "looks_ahead", False) is True:
+        raise DataError(
+            f"{where}: {name} looks ahead in time: before the split it would carry what is to be predicted into what "
+            "is known. Take its causal form, or put it under prepare, where each part is seen by itself."
+        )

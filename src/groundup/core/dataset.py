@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -33,11 +35,22 @@ class Entry:
     rows_after: int
     cells_changed: Mapping[str, int] = dataclasses.field(default_factory=dict)
     removed: tuple[tuple[str, str], ...] = ()
-    """(name of the row, reason), one for each removed row."""
+    """(name of the row, reason), one for each removed row, or the first of them where ``removals`` counts them all."""
     notes: tuple[str, ...] = ()
+    removals: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Kind of reason -> rows, where there are too many to be listed here; each stands in the file of its shard."""
+    learned_from: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Split -> rows that the step's statistics were learned from; empty for a step that learns nothing."""
+
+    @property
+    def num_removed(self) -> int:
+        """Rows that went."""
+        return sum(self.removals.values()) if self.removals else len(self.removed)
 
     def reasons(self) -> dict[str, int]:
         """How many rows went for which kind of reason (the words before the first colon)."""
+        if self.removals:
+            return dict(self.removals)
         counts: dict[str, int] = {}
         for _, reason in self.removed:
             kind = reason.partition(":")[0]
@@ -139,7 +152,10 @@ class Dataset:
         return dataclasses.replace(self, frame=self.frame.filter(pl.Series(kept)), pending=(*self.pending, *gone))
 
     def note(self, *lines: str) -> Dataset:
-        """The same dataset with lines for the ledger: what a step saw that a person should know."""
+        """The same dataset with lines for the ledger: what a step saw that a person should know.
+
+        Lines of the form ``NAME: COUNT words`` or ``COUNT words`` are added up where data are taken in pieces.
+        """
         return dataclasses.replace(self, notes=(*self.notes, *lines))
 
     def booked(self, step: str, rows_before: int) -> Dataset:
@@ -153,19 +169,48 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 over the rows in order and the kinds; equal values give equal digests however they lie in memory."""
-        import pyarrow as pa  # type: ignore[import-untyped]
+        return fingerprint_of(iter([self]), self.kinds)
 
-        digest = hashlib.sha256(repr(sorted(self.kinds.items())).encode())
-        for column in self.frame.iter_columns():  # one by one, so that only one is copied at a time
-            digest.update(repr(column.dtype).encode() + np.packbits(column.is_null().to_numpy()).tobytes())
-            buffer = io.BytesIO()
-            values = column.drop_nulls().rechunk()  # what lies under a null, or behind the last bit, is arbitrary
-            values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values
-            table = values.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
-            with pa.ipc.new_stream(buffer, table.schema) as stream:  # Arrow's own writer keeps no trace of the layout
-                stream.write_table(table)
-            digest.update(buffer.getbuffer())
-        return digest.hexdigest()
+
+BLOCK_ROWS = 1 << 16
+"""Rows that a fingerprint takes together, so that it can be had of rows that are not in memory at once."""
+
+
+def fingerprint_of(pieces: Iterator[Dataset], kinds: Mapping[str, Kind]) -> str:
+    """The fingerprint of rows that come in pieces; it does not depend on where they are cut."""
+    digests = [_block_digest(block, kinds) for block in _blocks(pieces)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _blocks(pieces: Iterator[Dataset]) -> Iterator[pl.DataFrame]:
+    """The rows BLOCK_ROWS at a time; one empty block where there are none."""
+    rest: pl.DataFrame | None = None
+    given = False
+    for piece in pieces:
+        rest = piece.frame if rest is None or not rest.height else pl.concat([rest, piece.frame])
+        start = 0
+        while rest.height - start > BLOCK_ROWS:
+            yield rest[start : start + BLOCK_ROWS]
+            start, given = start + BLOCK_ROWS, True
+        rest = rest[start:]
+    if rest is not None and (rest.height or not given):
+        yield rest
+
+
+def _block_digest(frame: pl.DataFrame, kinds: Mapping[str, Kind]) -> str:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    digest = hashlib.sha256(repr(sorted(kinds.items())).encode())
+    for column in frame.iter_columns():  # one by one, so that only one is copied at a time
+        digest.update(repr(column.dtype).encode() + np.packbits(column.is_null().to_numpy()).tobytes())
+        buffer = io.BytesIO()
+        values = column.drop_nulls().rechunk()  # what lies under a null, or behind the last bit, is arbitrary
+        values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values
+        table = values.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
+        with pa.ipc.new_stream(buffer, table.schema) as stream:  # Arrow's own writer keeps no trace of the layout
+            stream.write_table(table)
+        digest.update(buffer.getbuffer())
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,9 +258,12 @@ def _innermost(kind: pl.DataType) -> pl.DataType:
     return kind
 
 
-def apply(step: Callable[[Dataset], Dataset], dataset: Dataset, name: str) -> Dataset:
+def apply(
+    step: Callable[[Dataset], Dataset], dataset: Dataset, name: str, learned_from: Mapping[str, int] | None = None
+) -> Dataset:
     """Run one step and book it in the ledger: rows and cells before and after, removals with reasons.
 
+    ``learned_from`` says which split, and how many rows of it, the step's statistics come from.
     Raises DataError when rows vanish without a reason, or vanish at all outside train once the data is
     split: validation, test and served rows may be flagged, never dropped. Rows are told apart by ``_row``,
     so that one dropped and another doubled is seen.
@@ -244,6 +292,7 @@ def apply(step: Callable[[Dataset], Dataset], dataset: Dataset, name: str) -> Da
         cells_changed=_cells_changed(dataset, after),
         removed=after.pending,
         notes=after.notes,
+        learned_from=dict(learned_from or {}),
     )
     return dataclasses.replace(after, history=(*dataset.history, entry), pending=(), notes=())
 
@@ -270,9 +319,60 @@ def _cells_changed(before: Dataset, after: Dataset) -> dict[str, int]:
         return {}
     counts: dict[str, int] = {}
     for name in after.columns:
-        if name not in old.columns:
+        if name not in old.columns or old[name].dtype != after.frame[name].dtype:
             counts[name] = after.frame.height
-        elif not old[name].equals(after.frame[name], null_equal=True):
-            changed = old[name].ne_missing(after.frame[name]) if old[name].dtype == after.frame[name].dtype else None
-            counts[name] = after.frame.height if changed is None else int(changed.sum())
+        elif changed := _num_changed(old[name], after.frame[name]):
+            counts[name] = changed
     return counts
+
+
+def _num_changed(old: pl.Series, new: pl.Series) -> int:
+    if old.dtype.is_nested() and old.equals(new, null_equal=True):
+        return 0
+    return int(old.ne_missing(new).sum())
+
+
+MOST_LISTED = 1000
+"""Removed rows and distinct notes that a merged entry still lists."""
+
+
+def merge_entries(entries: Sequence[Entry]) -> Entry:
+    """What one step did to several pieces of one split, as one line of the ledger.
+
+    Counts add up. Notes of the form ``NAME: COUNT words`` that differ in their count alone are added up too; of the
+    others each stands once. Of removed rows the first ``MOST_LISTED`` are listed, all are counted.
+    """
+    first = entries[0]
+    cells: dict[str, int] = {}
+    removals: dict[str, int] = {}
+    for entry in entries:
+        for name, count in entry.cells_changed.items():
+            cells[name] = cells.get(name, 0) + count
+        for reason, count in entry.reasons().items():
+            removals[reason] = removals.get(reason, 0) + count
+    removed = tuple(itertools.islice((one for entry in entries for one in entry.removed), MOST_LISTED))
+    return dataclasses.replace(
+        first,
+        rows_before=sum(entry.rows_before for entry in entries),
+        rows_after=sum(entry.rows_after for entry in entries),
+        cells_changed=cells,
+        removed=removed,
+        notes=merge_notes([entry.notes for entry in entries]),
+        removals=removals if sum(removals.values()) > len(removed) else {},
+    )
+
+
+_COUNTED = re.compile(r"((?:.*?: )?)(\d[\d,]*)( .*)", re.DOTALL)
+
+
+def merge_notes(pieces: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The notes of several pieces as those of all: counts in ``NAME: COUNT words`` or ``COUNT words`` add up."""
+    counts: dict[tuple[str, str], int] = {}
+    for notes in pieces:
+        for note in notes:
+            found = _COUNTED.fullmatch(note)
+            key = (found[1], found[3]) if found else (note, "")
+            counts[key] = counts.get(key, 0) + (int(found[2].replace(",", "")) if found else 0)
+    merged = [f"{before}{count}{behind}" if behind else before for (before, behind), count in counts.items()]
+    more = len(merged) - MOST_LISTED
+    return (*merged[:MOST_LISTED], f"and {more:,} further notes") if more > 0 else tuple(merged)

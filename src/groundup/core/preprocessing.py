@@ -12,18 +12,21 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from groundup.core.coerce import coerce
-from groundup.core.dataset import Dataset, Kind, Splits, apply
+from groundup.core.contract import contract_of
+from groundup.core.dataset import Dataset, Entry, Kind, Split, Splits, apply
 from groundup.core.errors import CheckpointError, DataError
 from groundup.core.novelty import DECLARED_NOTHING, OnNew
+from groundup.core.sampling import reservoir
 from groundup.core.schema import Schema
 from groundup.core.use import Use, import_path, resolve, signature_of
+
+if TYPE_CHECKING:  # what only cleans data needs no torch, which costs 200 MB
+    from torch import Tensor
 
 
 @runtime_checkable
@@ -114,13 +117,8 @@ class Preprocessing:
         """
         schema = Schema.of(splits.train, on_new)
         splits = splits.map(lambda part: part if part.split == "train" else _noted(schema, part))
-        fitted: list[Any] = []
-        for step in prepare:
-            step = fit_step(step, splits.train)
-            name = step_name(step)
-            splits = splits.map(lambda part, step=step, name=name: apply(step, part, name))  # type: ignore[misc]
-            fitted.append(step)
-        return cls(tuple(fitted), fit_step(samples, splits.train), schema), splits
+        fitted, splits = fit_steps(prepare, splits)
+        return cls(fitted, fit_step(samples, splits.train), schema), splits
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """Every fitted step over new rows. Raises DataError for a column of another type than train's."""
@@ -132,12 +130,7 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """The steps as calls with what they learned, as JSON text."""
-        table = {
-            "prepare": [_call(step) for step in self.prepare],
-            "samples": _call(self.samples),
-            "schema": self.schema.to_dict() if isinstance(self.schema, Schema) else dict(self.schema),
-        }
-        return json.dumps(table, ensure_ascii=False, indent=1)
+        return _as_json(self.prepare, _call(self.samples), self.schema)
 
     @classmethod
     def from_json(cls, text: str, trusted: tuple[str, ...] | None = None) -> Preprocessing:
@@ -158,16 +151,66 @@ def _noted(schema: Schema, part: Dataset) -> Dataset:
     return part.note(*(one.said(names) for one in schema.find_new(part)))
 
 
+def written_down(steps: Sequence[Any], samples: Use, schema: Mapping[str, Kind]) -> str:
+    """Fitted steps before their samples are made, as ``Preprocessing.to_json`` writes them with those."""
+    return _as_json(steps, {"use": samples.target, "arguments": _plain(dict(samples.arguments))}, schema)
+
+
+def _as_json(steps: Sequence[Any], samples: Mapping[str, Any], schema: Mapping[str, Kind]) -> str:
+    plain = schema.to_dict() if isinstance(schema, Schema) else dict(schema)
+    table = {"prepare": [_call(step) for step in steps], "samples": samples, "schema": plain}
+    return json.dumps(table, ensure_ascii=False, indent=1)
+
+
+def what_was_learned(steps: Sequence[Any], history: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Each fitted step with the split that it was learned from, the rows of it that it saw, and its columns."""
+    seen = [entry for entry in history if entry.learned_from and entry.split == "train"]
+    fitted = [step for step in steps if hasattr(step, "fit")]
+    found = []
+    for entry, step in zip(seen, fitted, strict=False):
+        columns = list((step.learned or {}).get("columns", {}))
+        found += [
+            {"step": entry.step, "split": split, "rows": rows, "columns": columns}
+            for split, rows in entry.learned_from.items()
+        ]
+    return found
+
+
+def fit_steps(steps: Sequence[Any], splits: Splits) -> tuple[tuple[Any, ...], Splits]:
+    """Each step fitted on train and carried out on all three parts."""
+    fitted: list[Any] = []
+    for step in steps:
+        name, seen = step_name(step), learned_from(step, len(splits.train))
+        made = fit_step(step, splits.train)
+        splits = splits.map(lambda part, made=made, name=name, seen=seen: apply(made, part, name, seen))  # type: ignore[misc]
+        fitted.append(made)
+    return tuple(fitted), splits
+
+
 def fit_step(step: Any, train: Dataset) -> Any:
     """Fit one step on train; on anything else it is refused. A plain function has nothing to fit."""
     if not hasattr(step, "fit"):
         return step
-    if train.split != "train":
+    refuse_fit(step, train.split)
+    if contract_of(step) == "sampled":
+        train = reservoir(train, step.sample_rows, getattr(step, "seed", 0))
+    return step.fit(train)
+
+
+def refuse_fit(step: Any, split: Split | None) -> None:
+    """Raises DataError for fitting on anything but train."""
+    if split != "train":
         raise DataError(
-            f"{step_name(step)}: fitting on {train.split or 'data that is not yet split'} would leak; "
+            f"{step_name(step)}: fitting on {split or 'data that is not yet split'} would leak; "
             "only the train split may be fitted on."
         )
-    return step.fit(train)
+
+
+def learned_from(step: Any, num_train: int) -> dict[str, int]:
+    """Which split, and how many rows of it, a step learns from when train has so many; empty if it learns nothing."""
+    if not hasattr(step, "fit"):
+        return {}
+    return {"train": min(step.sample_rows, num_train) if contract_of(step) == "sampled" else num_train}
 
 
 def step_name(step: Any) -> str:
@@ -234,4 +277,6 @@ def _remake(value: Any, slot: str, trusted: tuple[str, ...] | None) -> Any:
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor over the same memory; a read-only array is copied first."""
+    import torch
+
     return torch.from_numpy(array if array.flags.writeable else array.copy())

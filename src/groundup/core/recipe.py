@@ -17,7 +17,7 @@ from typing import Any, Literal
 from groundup.core.coerce import read_table
 from groundup.core.errors import GroundupError, RecipeError
 from groundup.core.novelty import OnNew
-from groundup.core.use import Use, check, with_defaults
+from groundup.core.use import Use, check, resolve, signature_of, with_defaults
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,19 @@ class DataRecipe:
     source: Use
     clean: tuple[Use, ...] = ()
     split: Use = Use("random")
+    leaks: Literal["refuse", "report"] = "refuse"
+    """What becomes of rows that stand in two splits: no run, or figures for clean and for leaked rows apart."""
     prepare: tuple[Use, ...] = ()
     samples: Use = Use("Rows")
     augment: tuple[Use, ...] = ()
+    sampling: Use | None = None
+    """How often each sample of train is drawn; by default each once in an epoch."""
     on_new: OnNew = OnNew()
     """What is done at prediction with what train did not have."""
+    runner: Literal["local", "processes", "ray"] = "local"
+    """Who carries the steps out where data do not fit in memory: this process, a pool of processes, a Ray cluster."""
+    memory: str | None = None
+    """What data may take in all, such as "2GB"; by default half of what is free. Larger data go through files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,6 +164,27 @@ class Recipe:
             found.append(("recipe.finetune.training", self.finetune.training))
         return found
 
+    def runs(self) -> list[tuple[str, Recipe]]:
+        """(folder, recipe) of each run that this recipe stands for: its seeds, or the folds of a split that names none.
+
+        Empty for a single run. A split has folds where it takes ``folds`` and ``fold``, and ``fold`` is left open.
+        """
+        first, many = self.seed, self.evaluation.seeds
+        if many > 1:
+            once = dataclasses.replace(self.evaluation, seeds=1)
+            return [
+                (f"seed-{n}", dataclasses.replace(self, seed=n, evaluation=once)) for n in range(first, first + many)
+            ]
+        split = self.data.split
+        parameters, _ = signature_of(resolve(split.target, "split", where="recipe.data.split"))
+        if not {"fold", "folds"} <= parameters.keys() or split.arguments.get("fold") is not None:
+            return []
+        found: list[tuple[str, Recipe]] = []
+        for fold in range(split.arguments.get("folds", parameters["folds"].default)):
+            data = dataclasses.replace(self.data, split=split.with_arguments(fold=fold))
+            found.append((f"fold-{fold}", dataclasses.replace(self, data=data)))
+        return found
+
     def checked(self) -> Recipe:
         """The same recipe with every call resolved to its import path and its arguments checked."""
         checked = _map_uses(self, lambda use, slot, where: check(use, slot, where), "recipe")
@@ -206,6 +235,14 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}.") from error
     return _overridden(table, overrides, path.parent)
+
+
+def read_call(target: str, arguments: Sequence[str] = ()) -> Use:
+    """A call from its name or import path and ``name=value`` arguments, as a command line has them."""
+    table: dict[str, Any] = {"use": target}
+    for argument in arguments:
+        _override(table, argument)
+    return Use(target, **{name: value for name, value in table.items() if name != "use"})
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

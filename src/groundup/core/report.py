@@ -34,6 +34,20 @@ class Check:
     passed: bool
     saw: str
     mend: str = ""
+    warned: bool = False
+    """Whether it held, but something was seen that a person should look at; ``mend`` then says what to try."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSignal:
+    """How large a signal is behind one layer, on its way forward and back."""
+
+    name: str
+    kind: str
+    activation: float
+    """Standard deviation of what the layer gives, over samples and places."""
+    gradient: float
+    """Euclidean norm of the loss's gradient by what the layer gives, for one sample in the mean."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +84,8 @@ class Report:
     machine: Mapping[str, str] = dataclasses.field(default_factory=lambda: machine())
     figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What pictures are drawn from, such as a confusion matrix."""
+    leaks: Mapping[str, Mapping[str, Metric]] = dataclasses.field(default_factory=dict)
+    """"clean" and "leaked" -> the metrics on those rows alone, where a run with leaks was asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain tables and scalars."""
@@ -82,8 +98,11 @@ class Report:
         def metrics(table: Mapping[str, Any]) -> dict[str, Metric]:
             return {name: Metric(**values) for name, values in table.items()}
 
-        baselines = {name: metrics(table) for name, table in saved["baselines"].items()}
-        return cls(**{**saved, "metrics": metrics(saved["metrics"]), "baselines": baselines})
+        several = {
+            field: {name: metrics(table) for name, table in saved.get(field, {}).items()}
+            for field in ("baselines", "leaks")
+        }
+        return cls(**{**saved, "metrics": metrics(saved["metrics"]), **several})
 
 
 def machine() -> dict[str, str]:

@@ -126,6 +126,12 @@ class Quantiles:
         """How many values were seen."""
         return sum(len(items) << i for i, items in enumerate(self.levels))
 
+    @property
+    def items(self) -> tuple[Values, npt.NDArray[np.int64]]:
+        """The values that are kept, and for how many each stands; of small data every value, standing for itself."""
+        weights = np.repeat([1 << i for i in range(len(self.levels))], [len(items) for items in self.levels])
+        return np.concatenate([np.empty(0), *self.levels]), weights.astype(np.int64)
+
     def at(self, shares: float | list[float] | Values) -> Values:
         """The quantiles at these shares from 0 to 1, interpolated linearly between ranks, as numpy does by default.
 
@@ -133,8 +139,7 @@ class Quantiles:
         """
         if not self.count:
             raise ValueError("quantiles of no values")
-        values = np.concatenate(self.levels)
-        weights = np.repeat([1 << i for i in range(len(self.levels))], [len(items) for items in self.levels])
+        values, weights = self.items
         order = np.argsort(values, kind="stable")
         values, ends = values[order], np.cumsum(weights[order])
         place = np.atleast_1d(np.asarray(shares, dtype=np.float64)) * (self.count - 1)

@@ -21,20 +21,27 @@ from groundup.core.coerce import coerce
 from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
-    "source": ("groundup.data.sources",),
+    "source": ("groundup.data.sources", "groundup.data.shards.source"),
+    **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources",)),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
     "prepare": ("groundup.data.prepare",),
     "samples": ("groundup.data.samples",),
     "augment": ("groundup.data.augmentation",),
+    "sampling": ("groundup.data.sampling",),
     "model": ("groundup.models", "groundup.nn"),
     "layers": ("groundup.nn",),
+    "branches": ("groundup.nn",),
     "layer": ("groundup.nn",),
     "with": ("groundup.nn", "groundup.models"),
     "init": ("groundup.nn.init",),
     "activation": ("groundup.nn.activations",),
+    "norm": ("groundup.nn.norm",),
+    "positions": ("groundup.nn.positions",),
+    "router": ("groundup.nn.experts",),
     "tokenizer": ("groundup.data.tokenization",),
     "steps": ("groundup.data.series",),
+    "detector": ("groundup.data.prepare.detectors",),
     "loss": ("groundup.nn.losses",),
     "objective": ("groundup.training.objectives",),
     "optimizer": ("groundup.optim",),
@@ -45,24 +52,32 @@ HOMES: Mapping[str, tuple[str, ...]] = {
 }
 """Slot or argument name -> the modules in which a bare name is looked up, in this order."""
 
-_SHAPES = ("in_features", "in_channels", "input_shape", "out_features")
+_LAYER_SLOTS = ("model", "layers", "branches", "layer", "with")
+_INTO = ("in_features", "in_channels", "input_shape")
+_SHAPES = (*_INTO, "out_features")
 
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "source": ("folder",),
+    "clean": ("folder",),
     "split": ("seed",),
-    "prepare": ("exclude", "learned"),
+    "prepare": ("exclude", "learned", "target"),
     "samples": ("learned",),
+    "augment": ("folder",),
     "tokenizer": ("learned",),
-    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon"),
-    **dict.fromkeys(("layers", "layer", "with"), _SHAPES),
+    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon", "target_input"),
+    **dict.fromkeys(_LAYER_SLOTS[1:], _SHAPES),
+    "norm": ("in_features",),
+    "positions": ("head_dim", "num_heads"),
+    "router": ("num_experts", "num_chosen", "in_features"),
     "optimizer": ("params",),
+    "objective": ("class_counts",),
     "init": ("generator",),
 }
 """Slot -> arguments that the run offers when the recipe leaves them open; their defaults are never spelled out."""
 
 HANDED: Mapping[str, int] = {
     "source": 0,
-    **dict.fromkeys(("clean", "split", "prepare", "schedule", "method", "init"), 1),
+    **dict.fromkeys(("clean", "split", "prepare", "sampling", "schedule", "method", "init"), 1),
     **dict.fromkeys(("loss", "objective"), 2),
 }
 """Slot -> how many arguments a function named there is called with; whatever else it needs, the recipe gives."""
@@ -221,19 +236,24 @@ def check(use: Use, slot: str, where: str) -> Use:
             checked[name] = value
             continue
         hint = hints.get(name, Any)
-        checked[name] = _check_nested(_as_use(coerce(value, hint, at), name, hint), name, at)
+        checked[name] = _check_nested(_as_use(coerce(value, hint, at), name, hint), name, at, slot)
     return Use(_path_of(found, use.target, slot), **checked)
 
 
-def _check_nested(value: Any, slot: str, where: str) -> Any:
+def _check_nested(value: Any, slot: str, where: str, outer: str) -> Any:
     value = _as_use(value, slot, Any)
     if isinstance(value, Use):
-        return check(value, slot, where)
+        return check(value, _home_slot(slot, outer), where)
     if isinstance(value, (list, tuple)):
-        return type(value)(_check_nested(item, slot, f"{where}[{i}]") for i, item in enumerate(value))
+        return type(value)(_check_nested(item, slot, f"{where}[{i}]", outer) for i, item in enumerate(value))
     if isinstance(value, Mapping):
-        return {name: _check_nested(item, slot, f"{where}.{name}") for name, item in value.items()}
+        return {name: _check_nested(item, slot, f"{where}.{name}", outer) for name, item in value.items()}
     return value
+
+
+def _home_slot(slot: str, outer: str) -> str:
+    """Where a bare name is looked up: an argument of a layer that has no home of its own takes layers."""
+    return "layers" if slot not in HOMES and outer in _LAYER_SLOTS else slot
 
 
 def _as_use(value: Any, slot: str, hint: Any) -> Any:
@@ -258,8 +278,23 @@ def named(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     return [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
+def configuration_of(found: Any) -> Any:
+    """The dataclass that a class takes as its one argument ``config``, if it does; its fields are then the options."""
+    if not inspect.isclass(found) or dataclasses.is_dataclass(found):
+        return None
+    taken = list(inspect.signature(found.__init__).parameters)[1:]
+    if taken != ["config"]:
+        return None
+    kind: Any = typing.get_type_hints(found.__init__).get("config")
+    return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+
+
 def signature_of(found: Any) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    """Parameters and resolved annotations of a class's constructor or a function."""
+    """Parameters and resolved annotations of a class's constructor or a function.
+
+    A class that takes one ``config`` takes the fields of that dataclass instead.
+    """
+    found = configuration_of(found) or found
     try:
         parameters = dict(inspect.signature(found).parameters)
     except ValueError:  # a compiled function, such as torch.nn.functional.gelu, does not tell
@@ -323,11 +358,14 @@ def make(use: Use, slot: str, *, where: str = "", trusted: tuple[str, ...] | Non
     where = where or slot
     found = resolve(use.target, slot, where=where, trusted=trusted)
     parameters, hints = signature_of(found)
+    around = {name: value for name, value in available.items() if name in _INTO}
     arguments = {
-        name: _make_nested(value, name, hints.get(name), f"{where}.{name}", trusted)
+        name: _make_nested(value, (name, slot), hints.get(name), f"{where}.{name}", trusted, around)
         for name, value in use.arguments.items()
     }
-    for name, value in available.items():
+    configuration = configuration_of(found)
+    renamed = getattr(configuration, "OFFERED", {})  # what is offered, under the names that a published config has
+    for name, value in {**available, **{ours: available[n] for ours, n in renamed.items() if n in available}}.items():
         if name in parameters and name not in arguments:
             arguments[name] = value
     missing = [
@@ -341,21 +379,33 @@ def make(use: Use, slot: str, *, where: str = "", trusted: tuple[str, ...] | Non
         raise RecipeError(f"{where}: {use.target} needs {', '.join(map(repr, missing))}; add it to the recipe.")
     if not inspect.isclass(found):
         return functools.partial(found, **arguments) if arguments else found
+    constructor: Any = found
     try:
-        return found(**arguments)
+        return constructor(configuration(**arguments)) if configuration is not None else constructor(**arguments)
     except ValueError as error:
         raise RecipeError(f"{where}: {use.target}: {error}") from error
 
 
-def _make_nested(value: Any, slot: str, hint: Any, where: str, trusted: tuple[str, ...] | None) -> Any:
-    value = _as_use(value, slot, hint)
+def _make_nested(
+    value: Any,
+    slots: tuple[str, str],
+    hint: Any,
+    where: str,
+    trusted: tuple[str, ...] | None,
+    around: Mapping[str, Any],
+) -> Any:
+    """An argument's calls carried out. ``slots``: the argument's own name, and the slot of the call around it.
+
+    ``around`` are the shapes that call is made for: a module inside a module sees what that one sees.
+    """
+    value = _as_use(value, slots[0], hint)
     if isinstance(value, Use):
-        return value if _wants_use(hint) else make(value, slot, where=where, trusted=trusted)
+        return value if _wants_use(hint) else make(value, _home_slot(*slots), where=where, trusted=trusted, **around)
     if isinstance(value, (list, tuple)):
-        items = [_make_nested(v, slot, hint, f"{where}[{i}]", trusted) for i, v in enumerate(value)]
+        items = [_make_nested(v, slots, hint, f"{where}[{i}]", trusted, around) for i, v in enumerate(value)]
         return type(value)(items)
     if isinstance(value, Mapping):
-        return {n: _make_nested(v, slot, hint, f"{where}.{n}", trusted) for n, v in value.items()}
+        return {n: _make_nested(v, slots, hint, f"{where}.{n}", trusted, around) for n, v in value.items()}
     return value
 
 

@@ -1,4 +1,4 @@
-"""Proof that nothing a forecast is made from has seen what came after its origin."""
+"""Proof that nothing a forecast is made from has seen what came after its origin; what would is refused before."""
 
 from __future__ import annotations
 
@@ -9,10 +9,75 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from groundup.core.dataset import Dataset
-from groundup.core.errors import DataError
+from groundup.core.contract import contract_of
+from groundup.core.dataset import ROW, Dataset
+from groundup.core.errors import DataError, RecipeError
+from groundup.core.preprocessing import step_name
 from groundup.core.report import Check
 from groundup.data.prepare.columns import in_order
+from groundup.data.series.ahead import looks_ahead
+
+MOST_LOOKED_AT = 20_000
+"""Rows, from the first in time, on which a step that declares nothing is tried out."""
+
+
+def refuse_look_ahead(step: Any, where: str, dataset: Dataset | None = None) -> None:
+    """Raises RecipeError for a step over the table that makes rows from rows behind them.
+
+    It goes by what the step declares. Where that is nothing, and the step sees all rows at once, it is tried out on
+    ``dataset``: rows behind an origin are changed, and those before it must come out the same.
+    """
+    ahead = looks_ahead(step)
+    if ahead:
+        raise RecipeError(
+            f"{where}: {step_name(step)} looks ahead: what it makes of a row depends on rows behind it. Before a split "
+            f"by time, or for a forecast, that gives the answer away, and scores come out too good. {_instead(step)}"
+        )
+    if ahead is None and dataset is not None and contract_of(step) in ("whole", "keyed") and len(dataset) > 1:
+        some = dataset.take(in_order(dataset)[:MOST_LOOKED_AT])
+        check = step_look_ahead(step, some, origins=1)
+        if not check.passed:
+            raise RecipeError(f"{where}: {step_name(step)} looks ahead: {check.saw}. {_instead(step)}")
+
+
+def step_look_ahead(step: Callable[[Dataset], Dataset], dataset: Dataset, origins: int = 3, seed: int = 0) -> Check:
+    """Change every row behind an origin, and demand that a step makes the same of all rows up to it, bit for bit.
+
+    ``step`` is any step over a table, fitted where it learns; ``dataset`` is what it is handed. It is done for several
+    origins in order of time. Of columns that only one of both has it says so.
+    """
+    before = step(dataset).frame
+    order = dataset.frame[ROW].to_numpy()[in_order(dataset)]
+    rng = np.random.default_rng([seed, len(dataset)])
+    chosen = np.unique(np.linspace(0, len(order) - 1, origins + 2).astype(int)[1:-1])
+    for position in chosen.tolist():
+        past = pl.Series(order[: position + 1])
+        after = step(_with_other_future(dataset, int(order[position]), rng)).frame
+        ours, theirs = (part.filter(pl.col(ROW).is_in(past.implode())) for part in (before, after))
+        if not ours[ROW].equals(theirs[ROW]):
+            saw = f"with rows behind row {order[position]} changed, other rows before it are left"
+            return Check("no look-ahead", False, saw, _MEND)
+        for name in before.columns:
+            if name not in after.columns or not ours[name].equals(theirs[name], null_equal=True):
+                saw = f"{name!r} in rows up to row {order[position]} changes with rows behind it"
+                return Check("no look-ahead", False, saw, _MEND)
+    saw = f"rows before {len(chosen)} origins stay the same when all behind is changed"
+    return Check("no look-ahead", True, saw)
+
+
+def _instead(step: Any) -> str:
+    """What to write in place of a step that looks ahead."""
+    made = getattr(step, "func", step)
+    inner = [one for one in getattr(step, "steps", ()) if looks_ahead(one)]
+    if any(getattr(getattr(one, "func", one), "AHEAD", None) == "unless causal" for one in inner):
+        return f"Set causal = true in {step_name(inner[0])}; it then sees the last rows alone."
+    if inner:
+        return f"In place of {step_name(inner[0])} take forward_fill, or fill inside the window (steps of Windows)."
+    if hasattr(made, "causal"):
+        return "Set causal = true; it then sees the last rows alone."
+    if hasattr(made, "method"):
+        return 'Take method = "forward", or fill inside the window (steps of Windows).'
+    return "Filter and fill inside the window instead (steps of Windows), or from the last rows alone."
 
 
 def look_ahead(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import struct
@@ -12,16 +13,53 @@ from PIL import Image, ImageOps
 
 from groundup.core.errors import DataError
 
+try:
+    import simplejpeg  # type: ignore[import-untyped, unused-ignore]
+except (ImportError, RuntimeError, OSError):
+    simplejpeg = None
+
 MAX_PIXELS = 50_000_000
 """More than any camera's picture that a model is trained on; a small file that claims more is taken for an attack."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 """What is opened: formats of pixels alone. Pillow runs another program for some others, such as EPS."""
 
+_ORIENTATION = 0x0112
+"""EXIF's entry that says how the camera was held."""
+
 _UNREADABLE = (
     OSError, SyntaxError, ValueError, struct.error, EOFError,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
+
+
+def open_image(data: bytes, where: str, room: tuple[int, int] | None = None) -> Image.Image:
+    """A picture decoded whole, turned as its EXIF entry says. Raises DataError that begins with ``where``.
+
+    With ``room`` (height, width) a JPEG is decoded at the smallest of its scales 1, 1/2, 1/4, 1/8 at which both edges
+    keep twice the longer of these: for a picture that is then resized to them, in a fraction of the time, and within
+    a few levels of 255. simplejpeg decodes where it is installed, to the same bytes as Pillow.
+    """
+    try:
+        image = open_header(data, where)
+        if image.format == "JPEG":
+            image = _open_jpeg(image, data, room)
+        image.load()
+        turned = ImageOps.exif_transpose(image)
+    except _UNREADABLE as error:
+        raise _unreadable(error, where) from error
+    return image if turned is None else turned
+
+
+def open_header(data: bytes, where: str) -> Image.Image:
+    """A picture that is not yet decoded: its mode and size are known. Raises DataError that begins with ``where``."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except _UNREADABLE as error:
+        raise _unreadable(error, where) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{where}: {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}.")
+    return image
 
 
 @functools.cache
@@ -31,18 +69,35 @@ def _formats() -> tuple[str, ...]:
     return tuple(form for form in FORMATS if form in Image.OPEN)
 
 
-def open_image(data: bytes, where: str) -> Image.Image:
-    """A picture decoded whole, turned as its EXIF entry says. Raises DataError that begins with ``where``."""
+def turned_size(image: Image.Image, where: str) -> tuple[int, int]:
+    """Height and width as they will be when the picture is turned as its EXIF entry says."""
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{where}: {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}.")
-        image.load()
-        turned = ImageOps.exif_transpose(image)
+        sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except _UNREADABLE as error:
-        reason = "its bytes are no known image format" if "cannot identify" in str(error) else str(error)
-        raise DataError(f"{where}: not an image that can be read: {reason}.") from error
-    return image if turned is None else turned
+        raise _unreadable(error, where) from error
+    return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def _unreadable(error: Exception, where: str) -> DataError:
+    reason = "its bytes are no known image format" if "cannot identify" in str(error) else str(error)
+    return DataError(f"{where}: not an image that can be read: {reason}.")
+
+
+def _open_jpeg(image: Image.Image, data: bytes, room: tuple[int, int] | None) -> Image.Image:
+    """A JPEG decoded by simplejpeg where that can, else Pillow's own set to the scale."""
+    edge = 2 * max(room) if room else max(image.size)  # the longer, since the picture may yet be turned
+    scale = max(s for s in (1, 2, 4, 8) if s == 1 or s * edge <= min(image.size))
+    if simplejpeg is not None and image.mode in ("L", "RGB"):
+        colours = {"L": "Gray", "RGB": "RGB"}[image.mode]
+        with contextlib.suppress(ValueError):  # Pillow says what is wrong with it
+            width, height = (-(-length // scale) for length in image.size)
+            pixels = simplejpeg.decode_jpeg(data, colorspace=colours, min_height=height, min_width=width, min_factor=1)
+            decoded = Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels)
+            decoded.info["exif"] = image.getexif().tobytes()
+            return decoded
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+    return image
 
 
 def is_grey(image: Image.Image) -> bool:

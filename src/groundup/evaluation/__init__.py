@@ -3,7 +3,7 @@
 from groundup.evaluation.compare import Comparison, compare_reports, paired
 from groundup.evaluation.evaluate import Outcome, evaluate, mean_loss, measure
 from groundup.evaluation.run_page import run_page
-from groundup.evaluation.scores import metric_name, over_runs, over_seeds, score, score_baseline
+from groundup.evaluation.scores import metric_name, over_runs, over_seeds, score, score_apart, score_baseline
 
 __all__ = [
     "Comparison",
@@ -18,5 +18,6 @@ __all__ = [
     "paired",
     "run_page",
     "score",
+    "score_apart",
     "score_baseline",
 ]

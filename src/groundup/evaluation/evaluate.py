@@ -69,7 +69,7 @@ def mean_loss(model: nn.Module, batches: Iterable[Batch], objective: Objective) 
     Raises DataError when there are no batches.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     with evaluating(model):
         for batch in batches:
             found = objective(model, batch.to(device))
@@ -123,7 +123,7 @@ def _text(
     model: nn.Module, batches: Iterable[Batch], objective: Objective, device: torch.device, num_bytes: float | None
 ) -> Outcome:
     nats: list[float] = []
-    tokens: list[int] = []
+    tokens: list[float] = []
     rows: list[Array] = []
     for batch in batches:
         if not bool((batch.targets["targets"] != MASKED).any()):
@@ -151,7 +151,7 @@ def _answers(
     decoded: list[Array] = []
     targets: list[Array] = []
     rows: list[Array] = []
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     for batch in batches:
         output, found = _run(model, batch.to(device), objective)
         decoded.append(samples.decode(output))

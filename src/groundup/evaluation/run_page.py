@@ -7,27 +7,25 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from groundup.core.charts import Bar, Line, bar_chart, line_chart
 from groundup.core.dataset import Entry
-from groundup.core.plan import Plan, format_bytes, format_seconds
-from groundup.core.report import Check, Report
-from groundup.core.run import Run
-from groundup.evaluation.figures import Bar, Line, bar_chart, line_chart
-from groundup.evaluation.page import (
+from groundup.core.page import (
     Section,
     Tile,
-    checks_table,
     figure,
     ledger_table,
-    masked_block,
-    metrics_table,
+    page_html,
     paragraph,
-    plan_table,
     recipe_block,
-    report_html,
-    samples_block,
     side_by_side,
     table,
 )
+from groundup.core.plan import Plan, format_bytes, format_seconds
+from groundup.core.report import Check, Metric, Report
+from groundup.core.run import Run
+from groundup.core.structure import Layer
+from groundup.evaluation.page import checks_table, masked_block, metrics_table, plan_table, samples_block
+from groundup.evaluation.structure import structure_chart
 
 HALF = 430
 """Pixels of a chart that has another beside it."""
@@ -44,6 +42,7 @@ def run_page(run: Run) -> str:
         ("Fine-tuning", _finetuned),
         ("Written", _written),
         ("Proof", _proof),
+        ("Structure", _structure),
         ("Data", _data),
         ("Time and memory", _spent),
         ("Recipe", lambda r: recipe_block((r.folder / "recipe.toml").read_text(encoding="utf-8"))),
@@ -52,7 +51,7 @@ def run_page(run: Run) -> str:
     about = run.read_json("run.json")
     facts = {"started": about["started"], "recipe digest": about["digest"][:16], **about["machine"]}
     split = f", measured on {report.split}" if report else ""
-    return report_html(run.folder.name, sections, f"A run of groundup{split}", _tiles(report), facts)
+    return page_html(run.folder.name, sections, f"A run of groundup{split}", _tiles(report), facts)
 
 
 def _report(run: Run) -> Report | None:
@@ -111,7 +110,24 @@ def _measured(report: Report) -> str:
         if name not in report.metrics
     ]
     below = paragraph("; ".join(of_their_own)) if of_their_own else ""
-    return metrics_table(dataclasses.replace(report, baselines=shared)) + below + "".join(pairs)
+    return metrics_table(dataclasses.replace(report, baselines=shared)) + below + _leaks(report) + "".join(pairs)
+
+
+def _leaks(report: Report) -> str:
+    """What rows that stand in an earlier split as well do to the figures."""
+    if not report.leaks:
+        return ""
+    names = list(report.metrics)
+    rows = [
+        [label, *(str(found[name]) if name in found else "-" for name in names), f"{_most(found):,}"]
+        for label, found in {"all rows": report.metrics, **report.leaks}.items()
+    ]
+    lead = "Rows that stand in an earlier split as well, exactly or nearly, apart from the clean ones:"
+    return paragraph(lead) + table(["rows", *names, "n"], rows, range(1, len(names) + 2))
+
+
+def _most(found: Mapping[str, Metric]) -> int:
+    return max((metric.n for metric in found.values()), default=0)
 
 
 def _finetuned(run: Run) -> str | None:
@@ -143,6 +159,13 @@ def _proof(run: Run) -> str | None:
     return checks + lead + masked_block(run.read_json("sample.json"))
 
 
+def _structure(run: Run) -> str | None:
+    if not (run.folder / "structure.json").is_file():
+        return None
+    lead = "Shapes, operations and memory are one sample's; memory is what its way forward keeps for the way back."
+    return paragraph(lead) + figure(structure_chart(Layer.from_dict(run.read_json("structure.json"))))
+
+
 def _data(run: Run) -> str | None:
     path = run.folder / "ledger.jsonl"
     if not path.is_file():
@@ -150,7 +173,17 @@ def _data(run: Run) -> str | None:
     entries = [_entry(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
     counts = run.read_json("data.json")
     rows = [[name, f"{counts['rows'][name]:,}", f"{counts['samples'][name]:,}"] for name in counts["rows"]]
-    return table(["split", "rows", "samples"], rows, [1, 2]) + (ledger_table(entries) if entries else "")
+    split = table(["split", "rows", "samples"], rows, [1, 2])
+    return split + (ledger_table(entries) if entries else "") + _learned(run)
+
+
+def _learned(run: Run) -> str:
+    """Each statistic of the preparation, with the split that it was learned from and the rows it saw."""
+    if not (run.folder / "statistics.json").is_file() or not (learned := run.read_json("statistics.json")):
+        return ""
+    rows = [[one["step"], one["split"], f"{one['rows']:,}", ", ".join(one["columns"][:20]) or "-"] for one in learned]
+    lead = paragraph("What each fitted step was learned from; no other row was seen.")
+    return lead + table(["step", "learned from", "rows seen", "columns"], rows, [2])
 
 
 def _entry(saved: Mapping[str, Any]) -> Entry:

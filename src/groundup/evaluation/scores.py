@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,27 @@ def score(
     return found
 
 
+def score_apart(
+    metrics: Mapping[str, MetricFunction] | Sequence[MetricFunction],
+    outcome: Outcome,
+    leaked_rows: Collection[int],
+    seed: int = 0,
+) -> dict[str, dict[str, Metric]]:
+    """ "clean" and "leaked" -> metrics of the samples whose row is none, or one, of ``leaked_rows``.
+
+    A metric that has no value on so few samples, for want of a class for instance, is left out.
+    """
+    leaked = np.isin(outcome.rows, list(leaked_rows))
+    found: dict[str, dict[str, Metric]] = {}
+    for name, chosen in (("clean", ~leaked), ("leaked", leaked)):
+        part = dataclasses.replace(outcome, decoded=outcome.decoded[chosen], targets=outcome.targets[chosen])
+        found[name] = {}
+        for metric in _named(metrics).items() if chosen.any() else ():
+            with contextlib.suppress(DataError):
+                found[name] |= score(dict([metric]), part, seed)
+    return found
+
+
 def score_baseline(
     metrics: Mapping[str, MetricFunction] | Sequence[MetricFunction],
     baseline: Array | Mapping[str, float],
@@ -71,10 +93,12 @@ def score_baseline(
     return score(metrics, dataclasses.replace(outcome, decoded=baseline), seed)
 
 
-def over_runs(reports: Sequence[Report]) -> Report:
-    """One report over runs that differ in their seed alone: each metric's mean, with Student's interval.
+def over_runs(reports: Sequence[Report], overlap: float = 0.0) -> Report:
+    """One report over runs that differ in their seed, or fold, alone: each metric's mean, with Student's interval.
 
-    Raises DataError when the runs did not measure the same things.
+    Folds share training rows, so they vary less than runs on data of their own would: ``overlap``, held-out rows for
+    each row of train, widens the interval as in ``over_seeds``. Raises DataError when the runs did not measure the same
+    things.
     """
     if not reports:
         raise DataError("over_runs: there are no runs.")
@@ -89,12 +113,17 @@ def over_runs(reports: Sequence[Report]) -> Report:
 
     def mean(tables: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
         names = [name for name in tables[0] if all(name in table for table in tables)]
-        return {name: over_seeds([t[name].value for t in tables], tables[0][name].unit) for name in names}
+        return {name: over_seeds([t[name].value for t in tables], tables[0][name].unit, overlap) for name in names}
 
     return dataclasses.replace(
         first,
         metrics=mean([report.metrics for report in reports]),
         baselines={name: mean([report.baselines[name] for report in reports]) for name in first.baselines},
+        leaks={
+            name: mean([r.leaks[name] for r in reports])
+            for name in first.leaks
+            if all(name in r.leaks for r in reports)
+        },
         figures={},
     )
 
@@ -122,15 +151,21 @@ def metric_name(metric: MetricFunction) -> str:
     return str(function.__name__) + (f"({', '.join(shown)})" if shown else "")
 
 
-def over_seeds(values: Sequence[float], unit: str = "") -> Metric:
-    """The mean over independent runs, n of them, with Student's 95% interval; none for a single run."""
+def over_seeds(values: Sequence[float], unit: str = "", overlap: float = 0.0) -> Metric:
+    """The mean over independent runs, n of them, with Student's 95% interval; none for a single run.
+
+    The variance of the mean is s^2 (1 / n + ``overlap``), overlap being 0 for independent runs, and held-out rows for
+    each row of train for the folds of a cross-validation: Nadeau and Bengio, Machine Learning 52, 2003, equation 8.
+    """
     if not len(values):
         raise DataError("over_seeds: there are no values.")
     numbers = np.asarray(values, dtype=np.float64)
     mean, n = float(numbers.mean()), len(numbers)
     if n == 1:
         return Metric(mean, 1, unit=unit)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(numbers.std(ddof=1)) / math.sqrt(n)
+    half = (
+        float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(numbers.std(ddof=1)) / math.sqrt(n / (1 + n * overlap))
+    )
     return Metric(mean, n, mean - half, mean + half, unit)
 
 

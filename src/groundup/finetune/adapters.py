@@ -109,5 +109,5 @@ def _ours(name: str, table: Sequence[Weight]) -> str:
     """Our name of a published layer."""
     if not table:
         return name
-    (found,) = read_names({f"{name}.weight": torch.empty(0)}, table, ())
+    (found,) = read_names({f"{name}.weight": torch.empty(0)}, table)
     return found.removesuffix(".weight")

@@ -10,20 +10,18 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundup.core.errors import CheckpointError, RecipeError, nearest
-from groundup.nn.activations import swiglu
-from groundup.nn.attention import Attention, KeyValueCache, causal_mask
+from groundup.core.errors import CheckpointError, RecipeError
+from groundup.models.config import OLD_TABLES, STANDARD, TIED, read_config, write_config
+from groundup.nn.attention import Attention
+from groundup.nn.decoder import Block, Decoder
+from groundup.nn.feed_forward import GatedFeedForward
 from groundup.nn.init import initialise, normal
-from groundup.nn.losses import linear_cross_entropy
 from groundup.nn.norm import RMSNorm
 from groundup.nn.rope import Rotary
-from groundup.nn.weights import Weight
 
 HEAD_SIZE = 64
 
@@ -47,83 +45,30 @@ class LlamaConfig:
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
 
+    FIXED: ClassVar[Mapping[str, Any]] = {
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table.
-
-        Raises CheckpointError for a setting that this family does not have and that could change what is computed;
-        name it in ``ignore`` to pass over it.
-        """
-        fields = {field.name for field in dataclasses.fields(cls)}
-        known = {name: value for name, value in table.items() if name in fields}
-        rope = table.get("rope_parameters")  # newer files keep theta and scaling together
-        if rope is not None:
-            known["rope_theta"] = rope.get("rope_theta", cls.rope_theta)
-            known["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
-        known.setdefault("num_key_value_heads", table.get("num_attention_heads"))
-        required = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
-        if missing := sorted(name for name in required if known.get(name) is None):
-            raise CheckpointError(f"config.json: {', '.join(missing)} is missing.")
-        fixed = {"head_dim": known["hidden_size"] // known["num_attention_heads"], **FIXED}
-        for name, value in table.items():
-            if name in fixed and value not in (fixed[name], None):
-                raise CheckpointError(f"config.json: {name} is {value!r}; this family is written for {fixed[name]!r}.")
-            if name not in fields | fixed.keys() | INERT and name not in ignore:
+        """Read a config.json's table, as ``read_config`` does."""
+        if table.get("hidden_size") and table.get("num_attention_heads"):
+            size = table["hidden_size"] // table["num_attention_heads"]
+            if table.get("head_dim") not in (size, None):
                 raise CheckpointError(
-                    f"config.json: {name} is not known to this family.{nearest(name, fields)} If it changes nothing "
-                    f"of what the model computes, pass ignore=({name!r},)."
+                    f"config.json: head_dim is {table['head_dim']}; this family is written for {size}."
                 )
-        return cls(**known)
+        return read_config(cls, {name: value for name, value in table.items() if name != "head_dim"}, ignore)
 
     def to_dict(self) -> dict[str, Any]:
         """The table of a config.json that transformers and others read."""
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            **dataclasses.asdict(self),
-            "head_dim": self.hidden_size // self.num_attention_heads,
-            **FIXED,
-        }
+        return {**write_config(self, Llama.ARCHITECTURE), "head_dim": self.hidden_size // self.num_attention_heads}
 
 
-FIXED = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-"""Settings of a config.json that change what is computed, and the one value that this family is written for."""
-
-INERT = {
-    "_name_or_path",
-    "architectures",
-    "attention_dropout",
-    "dtype",
-    "initializer_range",
-    "pretraining_tp",
-    "rope_parameters",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-}
-"""Settings of a config.json that change nothing of what is computed in evaluation."""
-
-WEIGHTS = (
-    Weight("model.embed_tokens.weight", "embedding.weight"),
-    Weight("model.layers.*.input_layernorm.weight", "blocks.*.attention_norm.weight"),
-    Weight("model.layers.*.self_attn.q_proj.weight", "blocks.*.attention.query.weight"),
-    Weight("model.layers.*.self_attn.k_proj.weight", "blocks.*.attention.key.weight"),
-    Weight("model.layers.*.self_attn.v_proj.weight", "blocks.*.attention.value.weight"),
-    Weight("model.layers.*.self_attn.o_proj.weight", "blocks.*.attention.output.weight"),
-    Weight("model.layers.*.post_attention_layernorm.weight", "blocks.*.feed_forward_norm.weight"),
-    Weight("model.layers.*.mlp.gate_proj.weight", "blocks.*.feed_forward.gate.weight"),
-    Weight("model.layers.*.mlp.up_proj.weight", "blocks.*.feed_forward.up.weight"),
-    Weight("model.layers.*.mlp.down_proj.weight", "blocks.*.feed_forward.down.weight"),
-    Weight("model.norm.weight", "norm.weight"),
-    Weight("lm_head.weight", "head.weight"),
-)
-"""Published name, our name."""
-
-UNUSED = ("model.layers.*.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq")
-"""Published tensors that old files carry and that are computed from the config."""
-
-
-class Llama(nn.Module):
+class Llama(Decoder):
     """A language model: tokens [B, T] -> logits [B, T, V], or with targets their mean cross entropy.
 
     One dial, ``depth``, sets every size that is left open: depth layers, hidden_size 64 * depth, heads of size 64,
@@ -134,8 +79,10 @@ class Llama(nn.Module):
     """
 
     CONFIG = LlamaConfig
-    WEIGHTS = WEIGHTS
-    UNUSED = UNUSED
+    ARCHITECTURE = "LlamaForCausalLM"
+    WEIGHTS = STANDARD
+    UNUSED = OLD_TABLES
+    TIED = TIED
 
     def __init__(
         self,
@@ -153,7 +100,6 @@ class Llama(nn.Module):
         tie_word_embeddings: bool = True,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
         self.config = config = LlamaConfig(
             vocab_size=vocab_size,
             **_sizes(
@@ -164,12 +110,11 @@ class Llama(nn.Module):
             rope_scaling=rope_scaling,
             tie_word_embeddings=tie_word_embeddings,
         )
-        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(in_features=config.hidden_size, eps=rms_norm_eps)
-        self.head = None if tie_word_embeddings else nn.Linear(config.hidden_size, vocab_size, bias=False)
-        self.rotary = Rotary(config.hidden_size // config.num_attention_heads, rope_theta, rope_scaling)
+        positions = Rotary(config.hidden_size // config.num_attention_heads, rope_theta, rope_scaling)
+        blocks = [_block(layer, config, positions, dropout) for layer in range(config.num_hidden_layers)]
+        head = None if tie_word_embeddings else nn.Linear(config.hidden_size, vocab_size, bias=False)
+        norm = RMSNorm(in_features=config.hidden_size, eps=rms_norm_eps)
+        super().__init__(nn.Embedding(vocab_size, config.hidden_size), blocks, norm, head, dropout=dropout)
         initialise(self, _initial(config))
 
     @classmethod
@@ -180,92 +125,19 @@ class Llama(nn.Module):
         model.config = config
         return model
 
-    def forward(
-        self,
-        tokens: Tensor,
-        documents: Tensor | None = None,
-        targets: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-    ) -> Tensor:
-        """Logits [B, T, V] of the token that follows each; with ``targets``, their mean cross entropy.
 
-        tokens [B, T] int64. documents [B, T] int: which packed document a token is of; none sees another's.
-        targets [B, T] int64, already the next tokens, -100 where masked. cache: what was read before stands in it,
-        and these tokens are added.
-        """
-        hidden = self.hidden(tokens, documents, cache)
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        if targets is None:
-            return F.linear(hidden, weight)
-        return linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten())
-
-    def hidden(self, tokens: Tensor, documents: Tensor | None = None, cache: KeyValueCache | None = None) -> Tensor:
-        """The normalised last hidden states [B, T, F], from which the logits are one product away."""
-        hidden = self.embedding(tokens)
-        device = hidden.device
-        if torch.is_autocast_enabled(device.type):
-            # The residual stream in the short type too: half the memory traffic, and no cast at each layer.
-            hidden = hidden.to(torch.get_autocast_dtype(device.type))
-        seen = 0
-        if cache is not None:
-            seen = cache.held
-            documents = cache.start(tokens, documents)
-        steps = tokens.shape[1]
-        rotary = self.rotary(seen, steps, hidden.dtype, device)
-        mask = causal_mask(steps, hidden.dtype, device, seen, documents)
-        hidden = self.dropout(hidden)
-        for layer, block in enumerate(self.blocks):
-            hidden = block(hidden, rotary, mask, cache, layer)
-        if cache is not None:
-            cache.advance(steps)
-        normalised: Tensor = self.norm(hidden)
-        return normalised
-
-    def new_cache(self, batch_size: int, length: int) -> KeyValueCache:
-        """An empty cache for ``batch_size`` sequences of up to ``length`` tokens, prompt included."""
-        return KeyValueCache(self.config.num_hidden_layers, batch_size, length)
-
-
-class Block(nn.Module):
-    """One layer of the decoder: attention, then feed-forward, each normalised before and added to what came in."""
-
-    def __init__(self, config: LlamaConfig, dropout: float) -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(in_features=config.hidden_size, eps=config.rms_norm_eps)
-        self.attention = Attention(
-            config.num_attention_heads, config.num_key_value_heads, in_features=config.hidden_size
-        )
-        self.feed_forward_norm = RMSNorm(in_features=config.hidden_size, eps=config.rms_norm_eps)
-        self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self,
-        hidden: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        """[B, T, F] -> [B, T, F]; the rest as ``Attention`` takes it."""
-        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), rotary, mask, cache, layer))
-        outputs: Tensor = hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
-        return outputs
-
-
-class FeedForward(nn.Module):
-    """down(silu(gate(x)) * up(x)): [B, T, F] -> [B, T, F]. Shazeer 2020, equation 6."""
-
-    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.up = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[B, T, F] -> [B, T, F]."""
-        outputs: Tensor = self.down(swiglu(self.gate(inputs), self.up(inputs)))
-        return outputs
+def _block(layer: int, config: LlamaConfig, positions: Rotary, dropout: float) -> Block:
+    return Block(
+        layer,
+        Attention(config.num_attention_heads, config.num_key_value_heads, in_features=config.hidden_size),
+        GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
+        (
+            RMSNorm(in_features=config.hidden_size, eps=config.rms_norm_eps),
+            RMSNorm(in_features=config.hidden_size, eps=config.rms_norm_eps),
+        ),
+        positions,
+        dropout=dropout,
+    )
 
 
 def _sizes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import ELU, GELU, LeakyReLU, Mish, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 
 __all__ = [
@@ -13,16 +13,22 @@ __all__ = [
     "LeakyReLU",
     "Mish",
     "ReLU",
+    "ReLUSquared",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
     "Tanh",
     "elu",
+    "geglu",
     "gelu",
+    "gelu_tanh",
+    "hardswish",
     "leaky_relu",
     "mish",
+    "quick_gelu",
     "relu",
+    "relu6",
     "relu_squared",
     "sigmoid",
     "silu",
@@ -57,6 +63,26 @@ def gelu(inputs: Tensor) -> Tensor:
     return F.gelu(inputs)
 
 
+def gelu_tanh(inputs: Tensor) -> Tensor:
+    """gelu by tanh(sqrt(2 / pi) (x + 0.044715 x^3)), as GPT-2 and Gemma have it. Hendrycks and Gimpel 2016."""
+    return F.gelu(inputs, approximate="tanh")
+
+
+def quick_gelu(inputs: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x). Hendrycks and Gimpel 2016, section 2."""
+    return inputs * torch.sigmoid(1.702 * inputs)
+
+
+def relu6(inputs: Tensor) -> Tensor:
+    """min(max(0, x), 6). Krizhevsky 2010."""
+    return F.relu6(inputs)
+
+
+def hardswish(inputs: Tensor) -> Tensor:
+    """x * relu6(x + 3) / 6. Howard et al. 2019, section 5.2."""
+    return F.hardswish(inputs)
+
+
 def silu(inputs: Tensor) -> Tensor:
     """x * sigmoid(x), also called swish. Elfwing et al. 2017."""
     return F.silu(inputs)
@@ -85,3 +111,16 @@ def tanh(inputs: Tensor) -> Tensor:
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, element by element. Shazeer 2020 (GLU variants), equation 6."""
     return F.silu(gate) * up
+
+
+def geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """gelu(gate) * up, element by element. Shazeer 2020 (GLU variants), equation 6."""
+    return F.gelu(gate) * up
+
+
+class ReLUSquared(nn.Module):
+    """max(0, x) squared. So et al. 2021 (Primer), section 3."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[...] -> [...]."""
+        return relu_squared(inputs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -35,6 +35,39 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}.") from error
     return tensors
+
+
+MAPPED_BYTES = 1 << 28
+"""How much of a file is mapped at once while its tensors are converted, so that what was read can be let go."""
+
+
+def stream_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """A safetensors file's tensors in their order there, each lying in the file until it is used.
+
+    Raises CheckpointError when the file is missing or damaged.
+    """
+    names = tensor_names(path)
+    start = 0
+    while start < len(names):
+        try:
+            with safe_open(path, "pt") as file:
+                mapped = 0
+                while start < len(names) and mapped < MAPPED_BYTES:
+                    tensor = file.get_tensor(names[start])
+                    mapped += tensor.nbytes
+                    yield names[start], tensor
+                    start += 1
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}.") from error
+
+
+def tensor_names(path: Path) -> list[str]:
+    """The names in a safetensors file, in the order of its bytes. Raises CheckpointError as ``read_tensors`` does."""
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.offset_keys())
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}.") from error
 
 
 def write_whole(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:

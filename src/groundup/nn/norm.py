@@ -1,4 +1,4 @@
-"""Normalisation: root mean square, layer and batch."""
+"""Normalisation: root mean square, layer, batch, group and instance."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from groundup.nn.conv import IMAGE
+from groundup.core.errors import RecipeError
+from groundup.nn.kinds import IMAGE, SERIES, VOLUME
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, whose shape stays. Zhang and Sennrich 2019, eq. 4."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, whose shape stays. Zhang and Sennrich 2019, eq. 4.
 
-    def __init__(self, *, in_features: int, eps: float = 1e-6) -> None:
+    With ``around_one`` the factor is 1 + weight and the weight begins at 0, as in published Gemma checkpoints.
+    """
+
+    def __init__(self, *, in_features: int, eps: float = 1e-6, around_one: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(in_features))
+        self.weight = nn.Parameter(torch.zeros(in_features) if around_one else torch.ones(in_features))
         self.eps = eps
+        self.around_one = around_one
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., in_features] -> the same shape and type."""
-        outputs: Tensor = _RMSNorm.apply(inputs, self.weight, self.eps)  # type: ignore[no-untyped-call]
+        weight = 1 + self.weight if self.around_one else self.weight
+        outputs: Tensor = _RMSNorm.apply(inputs, weight, self.eps)  # type: ignore[no-untyped-call]
         return outputs
 
     def extra_repr(self) -> str:
@@ -61,13 +67,19 @@ class LayerNorm(nn.LayerNorm):
 
 
 class BatchNorm1d(nn.BatchNorm1d):
-    """(x - mean) / sqrt(variance + eps) * weight + bias per feature, over the batch: [B, F]. Ioffe and Szegedy 2015.
+    """(x - mean) / sqrt(variance + eps) * weight + bias per feature, over the batch: [B, F]; over steps too: [B, T, F].
 
-    In evaluation the running mean and variance of training stand in for the batch's.
+    In evaluation the running mean and variance of training stand in for the batch's. Ioffe and Szegedy 2015.
     """
 
     def __init__(self, *, in_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(in_features, eps, momentum)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, F] or [B, T, F] -> the same shape."""
+        if input.ndim == 2:
+            return super().forward(input)
+        return super().forward(input.flatten(0, -2)).view(input.shape)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -80,3 +92,59 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def __init__(self, *, in_channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(in_channels, eps, momentum)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """(x - mean) / sqrt(variance + eps) * weight + bias per channel, over batch and places: [B, C, D, H, W].
+
+    In evaluation the running mean and variance of training stand in for the batch's. Ioffe and Szegedy 2015.
+    """
+
+    takes: ClassVar = VOLUME
+
+    def __init__(self, *, in_channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(in_channels, eps, momentum)
+
+
+class GroupNorm(nn.GroupNorm):
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the places and channels of each group: [B, C, ...].
+
+    Wu and He 2018, equations 1 to 7. One group is layer norm over a whole image, as many as channels instance norm.
+    """
+
+    def __init__(self, groups: int, *, in_channels: int, eps: float = 1e-5) -> None:
+        if groups < 1 or in_channels % groups:
+            raise RecipeError(f"GroupNorm: {groups} groups must divide the {in_channels} channels.")
+        super().__init__(groups, in_channels, eps)
+
+
+class InstanceNorm1d(nn.Module):
+    """(x - mean) / sqrt(variance + eps) * weight + bias per feature, over the steps of each series: [B, T, F].
+
+    Ulyanov et al. 2016. In training and evaluation alike; no statistics are kept.
+    """
+
+    takes: ClassVar = SERIES
+
+    def __init__(self, *, in_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(in_features))
+        self.bias = nn.Parameter(torch.zeros(in_features))
+        self.eps = eps
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, T, F] -> [B, T, F]."""
+        variance, mean = torch.var_mean(inputs, dim=1, keepdim=True, correction=0)
+        return (inputs - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """(x - mean) / sqrt(variance + eps) * weight + bias per channel, over the places of each image: [B, C, H, W].
+
+    Ulyanov et al. 2016. In training and evaluation alike; no statistics are kept.
+    """
+
+    takes: ClassVar = IMAGE
+
+    def __init__(self, *, in_channels: int, eps: float = 1e-5) -> None:
+        super().__init__(in_channels, eps, affine=True)

@@ -68,9 +68,9 @@ def simulate(
     try:
         with torch.random.fork_rng(devices):
             try:
-                shell = _shell(model)
+                shell = shell_of(model)
                 with FakeTensorMode(allow_non_fake_inputs=True):
-                    return run(_fake_stage(shell, batch), accumulate=accumulate).read()
+                    return run(fake_stage(shell, batch), accumulate=accumulate).read()
             except ANY_FAULT as error:
                 return _measured(model, batch, functools.partial(run, accumulate=1), error)
     finally:
@@ -89,7 +89,7 @@ def default_objective(model: nn.Module, batch: Batch) -> Loss:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Stage:
+class Stage:
     """A model as a function of stand-ins for its tensors, and a batch of stand-ins."""
 
     model: nn.Module
@@ -100,7 +100,7 @@ class _Stage:
     """Identity of the model's own parameter -> its stand-in."""
 
 
-class _Whole(nn.Module):
+class Whole(nn.Module):
     """Model and objective as one module, so that all of the model's tensors can be replaced for one call."""
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:
@@ -109,16 +109,19 @@ class _Whole(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch) -> Tensor:
+        """The objective's total."""
         return self.objective(self.model, batch).total
 
 
-def _shell(model: nn.Module) -> nn.Module:
+def shell_of(model: nn.Module) -> nn.Module:
     """A copy that shares every tensor: what a module keeps for later, such as tables, is kept by the copy."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
 
 
-def _fake_stage(model: nn.Module, batch: Batch) -> _Stage:
+def fake_stage(model: nn.Module, batch: Batch) -> Stage:
+    """A model and a batch with stand-ins for every tensor."""
+
     def stand_in(tensor: Tensor) -> Tensor:
         device = "cpu" if tensor.device.type == "meta" else tensor.device
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
@@ -134,7 +137,7 @@ def _fake_stage(model: nn.Module, batch: Batch) -> _Stage:
         inputs={name: stand_in(value) for name, value in batch.inputs.items()},
         targets={name: stand_in(value) for name, value in batch.targets.items()},
     )
-    return _Stage(model, parameters, buffers, fake_batch, originals)
+    return Stage(model, parameters, buffers, fake_batch, originals)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +156,7 @@ class _Recording:
 
 
 def _two_steps(
-    stage: _Stage,
+    stage: Stage,
     objective: Objective,
     optimizer: torch.optim.Optimizer | MakeOptimizer | None,
     precision: Precision,
@@ -171,7 +174,7 @@ def _two_steps(
 
     assign("weights", [*stage.parameters.values(), *stage.buffers.values()])
     assign("batch", [*stage.batch.inputs.values(), *stage.batch.targets.values()])
-    whole = _Whole(stage.model, objective)
+    whole = Whole(stage.model, objective)
     trainable = [p for p in stage.originals.values() if p.requires_grad]
     stepper = _stand_in_optimizer(optimizer, trainable, stage.originals)
     moments: list[tuple[int, str]] = []
@@ -226,7 +229,7 @@ def _stand_in_optimizer(
     return twin
 
 
-def _measured(model: nn.Module, batch: Batch, run: Callable[[_Stage], _Recording], error: Exception) -> Simulation:
+def _measured(model: nn.Module, batch: Batch, run: Callable[[Stage], _Recording], error: Exception) -> Simulation:
     """For a model that looks at values: a copy of it is run on two and on three samples and drawn on in a line."""
     told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     if any(p.device.type == "meta" for p in model.parameters()):
@@ -251,11 +254,11 @@ def _measured(model: nn.Module, batch: Batch, run: Callable[[_Stage], _Recording
     return dataclasses.replace(three, events=events, work=work).read(told)
 
 
-def _real_stage(model: nn.Module, batch: Batch) -> _Stage:
+def _real_stage(model: nn.Module, batch: Batch) -> Stage:
     """A copy of the model with its own weights."""
     twin = copy.deepcopy(model)
     pairs = zip(model.parameters(), twin.parameters(), strict=True)
-    return _Stage(
+    return Stage(
         model=twin,
         parameters={f"model.{name}": parameter for name, parameter in twin.named_parameters()},
         buffers={f"model.{name}": buffer for name, buffer in twin.named_buffers()},

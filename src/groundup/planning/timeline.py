@@ -115,7 +115,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         work = self.timeline.work
         work["operations"] += 1
         tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
-        formula = FORMULAS.get(func.overloadpacket)
+        formula = FORMULAS.get(func.overloadpacket) or flop_registry.get(func.overloadpacket)
         if formula is not None and tensors:
             kind = str(tensors[0].dtype).removeprefix("torch.")
             work[f"flops {kind}"] += formula(*args, **kwargs, out_val=out)

@@ -65,12 +65,16 @@ def end_of_text_learned(batch: Batch, end: int) -> Check:
     )
 
 
-def no_leaks(found: Sequence[tuple[Any, Any, Any, float]], allowed: int = 0) -> Check:
+def no_leaks(found: Sequence[tuple[Any, ...]], allowed: int = 0, *, refuse: bool = True) -> Check:
     """No sample of validation or test stands in an earlier split as well, exactly or nearly.
 
-    ``found`` are (split, row, like, similarity). ``allowed`` is for tables whose distinct rows may be equal.
+    ``found`` are (split, row, like, similarity, ...). ``allowed`` is for tables whose distinct rows may be equal.
+    Without ``refuse`` the check holds whatever is found, and says that figures are given apart.
     """
-    listed = [f"{split} {row} is {similarity:.0%} like {like}" for split, row, like, similarity in found]
+    listed = [f"{split} {row} is {similarity:.0%} like {like}" for split, row, like, similarity, *_ in found]
+    if found and not refuse:
+        apart = "the recipe asks for figures on clean and on leaked rows apart"
+        return Check("leaks", True, f"{len(found)} rows stand in two splits: {_few(listed)}; {apart}")
     if len(found) <= allowed:
         seen = (
             f"{len(found)} rows are (up to {allowed} allowed): {_few(listed)}"
@@ -82,7 +86,8 @@ def no_leaks(found: Sequence[tuple[Any, Any, Any, float]], allowed: int = 0) -> 
         "leaks",
         False,
         f"{len(found)} rows stand in two splits: {_few(listed)}",
-        "Drop duplicates before the split, or split by what the copies share (a file, a person, a day).",
+        "Drop duplicates before the split, split by what the copies share (a file, a person, a day), or set "
+        'recipe.data.leaks = "report" for figures on clean and on leaked rows apart.',
     )
 
 

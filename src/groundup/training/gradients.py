@@ -22,7 +22,7 @@ class Computed:
 
     loss: float
     parts: Mapping[str, float]
-    count: int
+    count: float
 
 
 def micro_batches(batch: Batch, accumulate: int) -> Iterator[Batch]:
@@ -42,7 +42,7 @@ def compute_gradients(
         loss = _evaluate(model, objective, batch, precision)
         loss.total.backward()  # type: ignore[no-untyped-call]
         return Computed(loss.total.item(), {name: value.item() for name, value in loss.parts.items()}, loss.count)
-    total, count, parts = 0.0, 0, dict[str, float]()
+    total, count, parts = 0.0, 0.0, dict[str, float]()
     nothing: NoTargetsError | None = None
     for part in micro_batches(batch, accumulate):
         try:

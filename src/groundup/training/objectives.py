@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from groundup.core.batch import Batch, Loss
@@ -24,28 +27,105 @@ class NoTargetsError(ProofError):
     """A batch, or a part of one, in which there is nothing to learn."""
 
 
-def supervised(model: nn.Module, batch: Batch, loss: LossFunction | None = None) -> Loss:
+def supervised(
+    model: nn.Module,
+    batch: Batch,
+    loss: LossFunction | None = None,
+    class_weights: Sequence[float] | Literal["balanced"] | None = None,
+    class_counts: Sequence[int] | None = None,
+    balance: float = 0.0,
+) -> Loss:
     """``loss(model(**inputs), **targets)``, a mean over the targets; without ``loss``, the cross entropy.
 
-    Class targets of -100 do not count. Raises NoTargetsError when none counts, RecipeError when the loss
-    is not one number.
+    Class targets of -100 do not count. ``class_weights`` are given to the loss, one for each class in sorted order, or
+    "balanced": n / (C n_c) for a class with n_c of the n rows of train and C classes, so that all classes weigh the
+    same together (King and Zeng 2001); ``class_counts`` are train's n_c, which a run supplies. In training
+    ``balance`` times the mean balance loss of the model's mixtures of experts is added. Raises NoTargetsError when no
+    target counts, RecipeError when the loss is not one number, or takes no class weights.
     """
-    count = count_targets(batch)
+    count: float = count_targets(batch)
     loss = loss or _cross_entropy()
-    output = model(**batch.inputs)
+    if class_weights is not None:
+        weights = balanced_weights(class_counts) if class_weights == "balanced" else list(class_weights)
+        loss, count = _weighted(loss, weights, batch, count)
+    with _balances(model, balance) as balances:
+        output = model(**batch.inputs)
     if len(batch.targets) == 1:  # by place, since torch's own losses name it otherwise
-        return Loss(_scalar(loss(output, *batch.targets.values()), loss), count)
-    return Loss(_scalar(loss(output, **batch.targets), loss), count)
+        total = _scalar(loss(output, *batch.targets.values()), loss)
+    else:
+        total = _scalar(loss(output, **batch.targets), loss)
+    return _with_balance(total, count, balances, balance)
 
 
-def language_modelling(model: nn.Module, batch: Batch) -> Loss:
+def balanced_weights(class_counts: Sequence[int] | None) -> list[float]:
+    """n / (C n_c) for each class. Raises RecipeError where there are no counts, or a class has none."""
+    if not class_counts or min(class_counts) < 1:
+        raise RecipeError(
+            'objective.class_weights: "balanced" is made from how many rows of each class train has; '
+            f"read {class_counts}. Is there a class to predict?"
+        )
+    total = sum(class_counts)
+    return [total / (len(class_counts) * count) for count in class_counts]
+
+
+def _weighted(loss: LossFunction, weights: list[float], batch: Batch, count: float) -> tuple[LossFunction, float]:
+    """The loss with its weights, and what its mean is over: the targets, or for cross entropy their weights."""
+    plain = getattr(loss, "func", loss)
+    if "class_weights" not in inspect.signature(plain).parameters:
+        name = getattr(plain, "__name__", type(plain).__name__)
+        raise RecipeError(
+            f"objective.class_weights: the loss {name} takes no class_weights; cross_entropy and focal do."
+        )
+    weighted = functools.partial(loss, class_weights=weights)
+    if plain is not _cross_entropy():
+        return weighted, count
+    targets = batch.targets["targets"]
+    table = torch.tensor(weights, dtype=torch.float64)
+    if targets.is_floating_point():
+        return weighted, float((targets.detach().cpu().to(torch.float64) @ table).sum())
+    numbers = targets.detach().cpu().flatten()
+    return weighted, float(table[numbers[numbers != IGNORED]].sum())
+
+
+def language_modelling(model: nn.Module, batch: Batch, balance: float = 0.0) -> Loss:
     """The mean cross entropy of each next token, which the model computes itself: ``model(**inputs, **targets)``.
 
-    ``count`` is the number of tokens that are predicted: targets other than -100.
-    Raises NoTargetsError when there are none.
+    ``count`` is the number of tokens that are predicted: targets other than -100. In training ``balance`` times the
+    mean balance loss of its mixtures of experts is added. Raises NoTargetsError when there are no targets, RecipeError
+    when there is nothing to balance.
     """
     count = count_targets(batch)
-    return Loss(_scalar(model(**batch.inputs, **batch.targets), model), count)
+    with _balances(model, balance) as balances:
+        total = _scalar(model(**batch.inputs, **batch.targets), model)
+    return _with_balance(total, count, balances, balance)
+
+
+@contextmanager
+def _balances(model: nn.Module, weight: float) -> Iterator[list[Tensor]]:
+    """Gathers ``module.balance(inputs)`` of every module that has such a method, while the model is carried out.
+
+    Nothing is left in the modules: what they route is a function of their inputs alone.
+    """
+    found: list[Tensor] = []
+    if not weight or not model.training:
+        yield found
+        return
+    mixtures = [module for module in model.modules() if callable(getattr(module, "balance", None))]
+    if not mixtures:
+        raise RecipeError(f"objective.balance: read {weight}, and the model has no mixture of experts; leave it out.")
+    handles = [m.register_forward_hook(lambda m, inputs, _: found.append(m.balance(inputs[0]))) for m in mixtures]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _with_balance(total: Tensor, count: float, balances: list[Tensor], weight: float) -> Loss:
+    if not balances:
+        return Loss(total, count)
+    balance = torch.stack(balances).mean()
+    return Loss(total + weight * balance, count, {"balance": balance.detach()})
 
 
 def count_targets(batch: Batch) -> int:

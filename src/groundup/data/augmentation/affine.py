@@ -29,7 +29,7 @@ class Rotate:
     degrees: float
 
     def __post_init__(self) -> None:
-        _need(0 <= self.degrees <= 180, "degrees", self.degrees, "0 to 180")
+        need(0 <= self.degrees <= 180, "degrees", self.degrees, "0 to 180")
 
     def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
         """[[cos a, sin a], [-sin a, cos a]], for y points down."""
@@ -45,7 +45,7 @@ class Translate:
     fraction: float
 
     def __post_init__(self) -> None:
-        _need(0 <= self.fraction <= 1, "fraction", self.fraction, "0 to 1")
+        need(0 <= self.fraction <= 1, "fraction", self.fraction, "0 to 1")
 
     def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
         """Moves by (x, y) pixels."""
@@ -61,7 +61,7 @@ class Scale:
     high: float
 
     def __post_init__(self) -> None:
-        _need(0 < self.low <= self.high, "low, high", (self.low, self.high), "0 < low <= high")
+        need(0 < self.low <= self.high, "low, high", (self.low, self.high), "0 < low <= high")
 
     def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
         """The same factor both ways."""
@@ -76,7 +76,7 @@ class Shear:
     degrees: float
 
     def __post_init__(self) -> None:
-        _need(0 <= self.degrees < 90, "degrees", self.degrees, "0 to below 90")
+        need(0 <= self.degrees < 90, "degrees", self.degrees, "0 to below 90")
 
     def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
         """[[1, tan a], [0, 1]]."""
@@ -92,12 +92,48 @@ class Flip:
     axis: Literal["horizontal", "vertical"] = "horizontal"
 
     def __post_init__(self) -> None:
-        _need(0 <= self.probability <= 1, "probability", self.probability, "0 to 1")
+        need(0 <= self.probability <= 1, "probability", self.probability, "0 to 1")
 
     def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
         """diag(-1, 1) or diag(1, -1), or neither."""
         sign = -1.0 if rng.uniform() < self.probability else 1.0
         return np.diag([sign, 1.0, 1.0] if self.axis == "horizontal" else [1.0, sign, 1.0])
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop:
+    """A part of the image, drawn anew, enlarged to the whole image's size; what GoogLeNet was trained on.
+
+    The part's share of the area is drawn evenly from ``low`` to ``high``, the logarithm of its width / height from that
+    of ``narrowest`` to ``widest``, its place evenly among those inside; after ten draws that do not fit, the largest
+    part of an allowed shape about the centre is taken. Szegedy et al. 2015, section 6. Give ``Images`` a ``size`` with
+    room for it: what is enlarged from few pixels is blurred.
+    """
+
+    low: float = 0.08
+    high: float = 1.0
+    narrowest: float = 3 / 4
+    widest: float = 4 / 3
+
+    def __post_init__(self) -> None:
+        need(0 < self.low <= self.high <= 1, "low, high", (self.low, self.high), "0 < low <= high <= 1")
+        shapes = (self.narrowest, self.widest)
+        need(0 < self.narrowest <= self.widest, "narrowest, widest", shapes, "0 < narrowest <= widest")
+
+    def matrix(self, rng: np.random.Generator, height: int, width: int) -> Matrix:
+        """The part's centre becomes the image's, its edges the image's edges."""
+        for _ in range(10):
+            area = rng.uniform(self.low, self.high) * height * width
+            shape = self.narrowest * (self.widest / self.narrowest) ** rng.uniform()
+            across, down = np.sqrt(area * shape), np.sqrt(area / shape)
+            left, top = rng.uniform(0, 1, size=2)
+            if across <= width and down <= height:
+                x, y = (left - 0.5) * (width - across), (top - 0.5) * (height - down)
+                return np.array([[width / across, 0, -x * width / across], [0, height / down, -y * height / down],
+                                 [0, 0, 1.0]])  # fmt: skip
+        shape = min(max(width / height, self.narrowest), self.widest)
+        across, down = min(width, height * shape), min(height, width / shape)
+        return np.diag([width / across, height / down, 1.0])
 
 
 def draw_matrices(
@@ -106,9 +142,7 @@ def draw_matrices(
     """One matrix [B, 3, 3] for each of these rows, the product of all steps; ``size`` is (height, width)."""
     for step in augment:
         if not hasattr(step, "matrix"):
-            raise RecipeError(
-                f"augment: {type(step).__name__} has no matrix(rng, height, width); images need such a step."
-            )
+            raise RecipeError(f"augment: {type(step).__name__} has no matrix(rng, height, width).")
     matrices = np.empty((len(rows), 3, 3))
     for i, row in enumerate(rows.tolist()):
         rng = np.random.default_rng([seed, epoch, row])
@@ -120,26 +154,30 @@ def draw_matrices(
 
 
 def warp(images: Tensor, matrices: Matrix, outside: str = "zeros") -> Tensor:
-    """Images [B, C, H, W] moved by matrices [B, 3, 3], resampled once and bilinearly; each image on its own.
+    """Images [B, C, H, W] on any device, moved by matrices [B, 3, 3], resampled once and bilinearly, each on its own.
 
     What comes from beyond the edge is 0 ("zeros"), the edge's value ("border") or the mirrored image
     ("reflection"). An image whose matrix is the identity comes back bit for bit.
     """
     height, width = images.shape[-2:]
-    inverse = np.linalg.inv(matrices)
-    x = (np.arange(width) + 0.5 - width / 2)[None, None, :]
-    y = (np.arange(height) + 0.5 - height / 2)[None, :, None]
-    # Elementwise, not as a product of matrices, whose rounding may depend on the size of the batch.
-    row = [
-        inverse[:, i, 0, None, None] * x + inverse[:, i, 1, None, None] * y + inverse[:, i, 2, None, None]
-        for i in (0, 1)
-    ]
-    grid = torch.from_numpy(np.stack([row[0] * (2 / width), row[1] * (2 / height)], axis=-1)).to(images.dtype)
+    device = images.device
+    inverse = torch.from_numpy(np.linalg.inv(matrices)).to(device)
+    x = (torch.arange(width, dtype=torch.float64, device=device) + 0.5 - width / 2)[None, None, :]
+    y = (torch.arange(height, dtype=torch.float64, device=device) + 0.5 - height / 2)[None, :, None]
+    grid = torch.empty((len(images), height, width, 2), dtype=images.dtype, device=device)
+    for i, scale in enumerate((2 / width, 2 / height)):
+        # Elementwise, not as a product of matrices, whose rounding may depend on the size of the batch.
+        across = inverse[:, i, 0, None, None] * x * scale
+        down = (inverse[:, i, 1, None, None] * y + inverse[:, i, 2, None, None]) * scale
+        grid[..., i] = across + down
     moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
-    unmoved = torch.from_numpy((matrices == np.eye(3)).all(axis=(1, 2)))
-    return torch.where(unmoved[:, None, None, None], images, moved)
+    unmoved = (matrices == np.eye(3)).all(axis=(1, 2))
+    if not unmoved.any():
+        return moved
+    return torch.where(torch.from_numpy(unmoved).to(device)[:, None, None, None], images, moved)
 
 
-def _need(holds: bool, name: str, read: Any, expected: str) -> None:
+def need(holds: bool, name: str, read: Any, expected: str) -> None:
+    """Raises ValueError, which a recipe's reader tells with its place, unless an option is as it must be."""
     if not holds:
         raise ValueError(f"{name}: read {read}, expected {expected}.")

@@ -1,9 +1,14 @@
-"""Documents as sets of hashed token runs, computed in bulk: what resemblance is measured on."""
+"""Documents as sets of hashed token runs, computed in bulk: what resemblance is measured on.
+
+A token's hash is a polynomial of its bytes, so that it is a difference of two prefix sums; no token is ever a string.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,33 +17,51 @@ Array = np.ndarray[Any, Any]
 SIZE = 5
 """Tokens in one shingle."""
 
-BYTES_AT_ONCE = 1_000_000
-SPACE, WORD, MARK, LEAD, REST = range(5)
+BYTES_AT_ONCE = 1 << 17
+"""So that the arrays of one portion stay within a processor's cache; a longer document is a portion of its own."""
+
+APART, INSIDE, BEGINS = range(3)
+"""A byte that begins no token, one of a word, which begins a token where none stands before it, one that begins one."""
 
 
-def _classes() -> Array:
-    """What each byte of UTF-8 is: white space, of a word, a mark, the first byte of a longer character, or its rest."""
-    kind = np.full(256, MARK, dtype=np.uint8)
-    kind[[9, 10, 11, 12, 13, 32]] = SPACE
-    kind[[*range(48, 58), *range(65, 91), *range(97, 123), 95]] = WORD
-    kind[0x80:0xC0] = REST
-    kind[0xC0:] = LEAD
-    return kind
+class Runs(NamedTuple):
+    """The hashed runs of tokens of some documents, one document behind the other."""
 
-
-CLASSES = _classes()
+    hashes: Array
+    """uint64, in order of appearance, a run that stands twice is there twice."""
+    offsets: Array
+    """[documents + 1]: where each document's runs begin, and end."""
+    sequences: Array
+    """[documents] uint64: the hash of all of a document's tokens in their order, 0 where it has none."""
 
 
 def _mixed(values: Array) -> Array:
     """The finishing step of splitmix64 (Steele, Lea, Flood 2014): each bit depends on all."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Array = values ^ (values >> np.uint64(31))
-    return mixed
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
-BYTE_VALUES = _mixed(np.arange(1, 257, dtype=np.uint64) * FACTOR)
+FACTOR = 0x9E3779B97F4A7C15
+INVERSE = pow(FACTOR, -1, 1 << 64)
+PLACE_VALUES = _mixed(np.arange(1, 257, dtype=np.uint64) * np.uint64(FACTOR))
+WHITE = b"\t\n\v\f\r "
+
+
+def _table(inside: bytes, rest: bytes = b"") -> bytes:
+    """What each byte of UTF-8 is to a tokenizer; ``rest`` are those that only go on with a character."""
+    kinds = dict.fromkeys(range(256), BEGINS) | dict.fromkeys(WHITE + rest, APART) | dict.fromkeys(inside, INSIDE)
+    return bytes(kinds[byte] for byte in range(256))
+
+
+WORD = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+MARKS_APART = _table(WORD, bytes(range(0x80, 0xC0)))
+WORDS_ALONE = _table(bytes(byte for byte in range(256) if byte not in WHITE))
+VALUES = bytes(0 if byte in WHITE else byte for byte in range(256))
+"""A byte's value in a hash."""
 
 
 def shingles(texts: Sequence[str]) -> list[Array]:
@@ -48,65 +71,107 @@ def shingles(texts: Sequence[str]) -> list[Array]:
     white space only separates. A text of one to four tokens has one shingle, an empty one none.
     """
     found: list[Array] = []
-    for part in _portions(texts):
-        found.extend(_portion(part))
+    for runs in hashed_runs(texts):
+        borders = runs.offsets.tolist()
+        found += [_distinct(runs.hashes[a:b]) for a, b in itertools.pairwise(borders)]
     return found
 
 
-def _portions(texts: Sequence[str]) -> Iterator[list[bytes]]:
+def _distinct(values: Array) -> Array:
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
+def hashed_runs(texts: Iterable[str], size: int = SIZE, words: bool = False) -> Iterator[Runs]:
+    """The hashed runs of ``size`` tokens, portion by portion. A text of fewer has one run of all its tokens.
+
+    With ``words`` a token is whatever stands between white space.
+    """
+    for portion in _portions(texts):
+        yield _runs(portion, size, WORDS_ALONE if words else MARKS_APART)
+
+
+def _portions(texts: Iterable[str]) -> Iterator[list[bytes]]:
     portion: list[bytes] = []
-    size = 0
+    length = 0
     for text in texts:
         # A lone surrogate is no UTF-8; it still must hash the same each time.
         portion.append(text.encode("utf-8", "surrogatepass"))
-        size += len(portion[-1])
-        if size >= BYTES_AT_ONCE:
+        length += len(portion[-1])
+        if length >= BYTES_AT_ONCE:
             yield portion
-            portion, size = [], 0
+            portion, length = [], 0
     if portion:
         yield portion
 
 
-def _portion(documents: list[bytes]) -> list[Array]:
-    content = np.frombuffer(b"\n".join(documents) + b"\n", dtype=np.uint8)
+def _runs(documents: list[bytes], size: int, kinds: bytes) -> Runs:
+    content = b"\n".join(documents) + b"\n"
     ends = np.cumsum([len(document) + 1 for document in documents])
-    starts, tokens = _token_hashes(content)
-    first = np.searchsorted(starts, np.concatenate([[0], ends]))
-    # A run that begins in one document and ends in the next is cut away below, by its start.
-    padded = np.concatenate([tokens, np.zeros(SIZE - 1, dtype=np.uint64)])
-    runs = np.zeros(len(tokens), dtype=np.uint64)
-    for k in range(SIZE):
-        runs += padded[k : k + len(tokens)] * BYTE_VALUES[k]
-    runs = _mixed(runs)
-    found: list[Array] = []
-    for begin, end in zip(first[:-1].tolist(), first[1:].tolist(), strict=True):
-        if end - begin >= SIZE:
-            found.append(np.unique(runs[begin : end - SIZE + 1]))
-        elif end > begin:
-            found.append(_mixed(np.array([_whole(tokens[begin:end])], dtype=np.uint64)))
-        else:
-            found.append(np.empty(0, dtype=np.uint64))
-    return found
+    starts, tokens = _token_hashes(content, kinds)
+    borders = np.searchsorted(starts, np.concatenate([[0], ends]))
+    first, counts = borders[:-1], np.diff(borders)
+    padded = np.concatenate([tokens, np.zeros(size - 1, dtype=np.uint64)])
+    runs = padded[: len(tokens)] * PLACE_VALUES[0]
+    for k in range(1, size):
+        runs += padded[k : k + len(tokens)] * PLACE_VALUES[k]
+    short = np.flatnonzero((counts < size) & (counts > 0))
+    for k in range(min(size - 1, int(counts[short].max(initial=0)))):  # what stands behind them is another document's
+        those = short[counts[short] > k]
+        whole = runs[first[those]] if k else np.zeros(len(those), dtype=np.uint64)
+        runs[first[those]] = whole + tokens[first[those] + k] * PLACE_VALUES[128 + k]
+    kept = np.where(counts >= size, counts - size + 1, np.minimum(counts, 1))
+    offsets = np.concatenate([[0], np.cumsum(kept)])
+    places = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], kept)
+    return Runs(_mixed(runs[places]), offsets, _sequences(tokens, first, counts))
 
 
-def _whole(tokens: Array) -> np.uint64:
-    weighted: np.uint64 = (tokens * BYTE_VALUES[16 : 16 + len(tokens)]).sum(dtype=np.uint64)
-    return weighted
+def _sequences(tokens: Array, first: Array, counts: Array) -> Array:
+    place = (np.arange(len(tokens)) - np.repeat(first, counts)).astype(np.uint64)
+    sums = _sums(_mixed(tokens ^ (place * np.uint64(FACTOR))))
+    found = sums[first + counts] - sums[first]
+    return np.where(counts > 0, _mixed(found + counts.astype(np.uint64)), np.uint64(0))
 
 
-def _token_hashes(content: Array) -> tuple[Array, Array]:
+def _token_hashes(content: bytes, kinds: bytes) -> tuple[Array, Array]:
     """Where each token begins, and its hash: the sum of byte values times powers of a factor by place, mixed."""
-    kind = CLASSES[content]
-    before = np.concatenate([[np.uint8(SPACE)], kind[:-1]])
-    begins = ((kind == WORD) & (before != WORD)) | (kind == MARK) | (kind == LEAD)
+    kind = np.frombuffer(content.translate(kinds), dtype=np.uint8)
+    begins = kind == INSIDE
+    begins[1:] &= kind[:-1] != INSIDE
+    begins |= kind == BEGINS
     # A continuation byte after anything but its character cannot come from encoded text; it would only add to a hash.
     starts = np.flatnonzero(begins)
-    if len(starts) == 0:
-        return starts, np.empty(0, dtype=np.uint64)
-    number = np.cumsum(begins) - 1
-    place = np.arange(len(content)) - starts[np.maximum(number, 0)]
-    inside = (kind != SPACE) & (number >= 0)
-    place = np.where(inside, place, 0)
-    powers = np.cumprod(np.full(int(place.max()) + 1, FACTOR, dtype=np.uint64), dtype=np.uint64)
-    values = np.where(inside, BYTE_VALUES[content] * powers[place], np.uint64(0))
-    return starts, _mixed(np.add.reduceat(values, starts))
+    borders = np.append(starts, len(content))
+    values = np.frombuffer(content.translate(VALUES), dtype=np.uint8)
+    cuts = np.unique(np.searchsorted(starts, np.arange(0, len(content), 2 * BYTES_AT_ONCE)))
+    found = []
+    for a, b in itertools.pairwise([*cuts.tolist(), len(starts)]):
+        part = values[borders[a] : borders[b]]
+        powers, inverses = _powers(len(part) + 1)
+        sums = _sums(part * powers[: len(part)])
+        found.append(np.diff(sums[borders[a : b + 1] - borders[a]]) * inverses[starts[a:b] - borders[a]])
+    return starts, _mixed(np.concatenate([*found, np.empty(0, dtype=np.uint64)]))
+
+
+def _sums(values: Array) -> Array:
+    """[n + 1]: the sum of all values before each place, modulo 2^64."""
+    sums = np.zeros(len(values) + 1, dtype=np.uint64)
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+def _powers(count: int) -> tuple[Array, Array]:
+    """At least so many powers of the factor and of its inverse, modulo 2^64."""
+    usual = 4 * BYTES_AT_ONCE
+    return _usual_powers(usual) if count <= usual else (_powers_of(FACTOR, count), _powers_of(INVERSE, count))
+
+
+@functools.lru_cache(maxsize=1)
+def _usual_powers(count: int) -> tuple[Array, Array]:
+    return _powers_of(FACTOR, count), _powers_of(INVERSE, count)
+
+
+def _powers_of(factor: int, count: int) -> Array:
+    values = np.full(count, factor, dtype=np.uint64)
+    values[0] = 1
+    return np.cumprod(values, dtype=np.uint64)

@@ -10,6 +10,7 @@ import ftfy
 import numpy as np
 import polars as pl
 
+from groundup.core.contract import contract
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 
@@ -57,6 +58,7 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 """Control characters that ftfy removes; tab, line feed, form feed and carriage return are not among them."""
 
 
+@contract("row-local")
 def repair_text(dataset: Dataset, column: str = "text", code: Literal["auto", "yes", "no"] = "auto") -> Dataset:
     """Repairs what went wrong on the way: mojibake, lone surrogates, control characters, line ends, composition (NFC).
 
@@ -118,6 +120,7 @@ DECLARED = re.compile(
 HEADER_LINES = 10
 
 
+@contract("row-local")
 def drop_generated(
     dataset: Dataset,
     column: str = "text",
@@ -179,6 +182,7 @@ def _written(text: str) -> int:
     return len(text) - sum(map(text.count, " \n\t\r"))
 
 
+@contract("row-local")
 def drop_short(dataset: Dataset, column: str = "text", characters: int = 32) -> Dataset:
     """Drops documents with fewer than ``characters`` characters, not counting white space at their ends."""
     reasons: dict[int, str] = {}

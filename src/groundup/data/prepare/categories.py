@@ -8,12 +8,16 @@ from typing import Any, Self
 
 import polars as pl
 
+from groundup.core.contract import State
 from groundup.core.dataset import Dataset, Kind
 from groundup.core.errors import DataError, RecipeError
-from groundup.data.prepare.columns import choose, learned_columns, spellings, with_columns
+from groundup.data.prepare.columns import choose, learned_columns, merged, need_some, pieces, spellings, with_columns
 
 _KINDS: tuple[Kind, ...] = ("category", "boolean", "number")
 _SHOWN = 5
+
+Distinct = dict[str, Any]
+"""Category as a string -> what it is sorted by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +36,43 @@ class OneHot:
 
     def fit(self, train: Dataset) -> Self:
         """Learn each column's categories, in order."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """The distinct values of each column. Raises DataError as soon as there are more than ``limit``."""
         kinds = _KINDS if self.columns is not None else ("category",)
+        chosen = choose(shard, self.columns, self.exclude, kinds, "OneHot")
+        beside = shard.columns
+        return {
+            **pieces(shard, chosen, lambda name: self._within(name, distinct(shard.frame[name]))),
+            "beside": [column for column in beside if any(column.startswith(f"{name}=") for name in chosen)],
+        }
+
+    def merge(self, one: State, other: State) -> State:
+        """The distinct values of both together."""
+        both = merged(one, other, merge_distinct)
+        for name, values in both["columns"].items():
+            self._within(name, values)
+        return {**both, "beside": one["beside"]}
+
+    def finish(self, state: State) -> Self:
+        """The categories of each column, in order. Raises DataError when all of its values are missing."""
         columns = {}
-        for name in choose(train, self.columns, self.exclude, kinds, "OneHot"):
-            categories = distinct(train, name, "OneHot")
-            if len(categories) > self.limit:
-                raise DataError(
-                    f"OneHot: column {name!r} has {len(categories)} categories in train, more than "
-                    f"limit = {self.limit}: {', '.join(map(repr, categories[:3]))}, ... Drop the column or raise limit."
-                )
-            clash = [c for c in categories if f"{name}={c}" in train.frame.columns]
+        for name, values in state["columns"].items():
+            need_some(len(values), state["rows"], name, "OneHot")
+            columns[name] = {"categories": in_order_of_value(values)}
+            clash = [c for c in columns[name]["categories"] if f"{name}={c}" in state["beside"]]
             if clash:
                 raise DataError(f"OneHot: there is a column {f'{name}={clash[0]}'!r} already; rename it.")
-            columns[name] = {"categories": categories}
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": columns})
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
+
+    def _within(self, name: str, values: Distinct) -> Distinct:
+        if len(values) > self.limit:
+            raise DataError(
+                f"OneHot: column {name!r} has {len(values)} categories in train, more than limit = {self.limit}: "
+                f"{', '.join(map(repr, in_order_of_value(values)[:3]))}, ... Drop the column or raise limit."
+            )
+        return values
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The dataset with boolean columns in place of the categories; they stand last."""
@@ -59,6 +86,22 @@ class OneHot:
                 new[f"{name}={category}"] = (values == category).fill_null(False)
         frame = dataset.frame.drop(list(columns)).with_columns(**new)
         return dataset.with_frame(frame, dict.fromkeys(new, "boolean")).note(*notes)
+
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The categories as strings in place of their boolean columns; missing where all of these are false."""
+        if self.learned is None:
+            raise DataError("OneHot: has learned nothing yet; call fit(train) first.")
+        new: dict[str, pl.Series] = {}
+        drop: list[str] = []
+        for name, entry in self.learned["columns"].items():
+            columns = {f"{name}={category}": category for category in entry["categories"]}
+            dataset.need(*columns, by="OneHot")
+            found = pl.Series(name, [None] * len(dataset), dtype=pl.String)
+            for column, category in columns.items():
+                found = found.set(dataset.frame[column].cast(pl.Boolean).fill_null(False), category)
+            new[name] = found
+            drop += columns
+        return dataset.with_frame(dataset.frame.drop(drop).with_columns(**new), dict.fromkeys(new, "category"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +120,27 @@ class Ordinal:
 
     def fit(self, train: Dataset) -> Self:
         """Learn each column's categories, in order. Raises DataError when ``order`` leaves out one that train has."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """The distinct values of each column."""
         kinds = _KINDS if self.columns is not None else ("category",)
-        chosen = choose(train, self.columns, self.exclude, kinds, "Ordinal")
+        chosen = choose(shard, self.columns, self.exclude, kinds, "Ordinal")
         for name in self.order or {}:
             if name not in chosen:
                 raise RecipeError(f"Ordinal.order: names {name!r}, which is not among its columns {', '.join(chosen)}.")
+        return pieces(shard, chosen, lambda name: distinct(shard.frame[name]))
+
+    def merge(self, one: State, other: State) -> State:
+        """The distinct values of both together."""
+        return merged(one, other, merge_distinct)
+
+    def finish(self, state: State) -> Self:
+        """The categories of each column, in order. Raises DataError when all of its values are missing."""
         columns = {}
-        for name in chosen:
-            found = distinct(train, name, "Ordinal")
+        for name, values in state["columns"].items():
+            need_some(len(values), state["rows"], name, "Ordinal")
+            found = in_order_of_value(values)
             given = list((self.order or {}).get(name, found))
             left_out = [category for category in found if category not in given]
             if left_out:
@@ -92,7 +148,7 @@ class Ordinal:
                     f"Ordinal.order.{name}: leaves out {', '.join(map(repr, left_out[:_SHOWN]))}, which train has."
                 )
             columns[name] = {"categories": given}
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": columns})
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns as numbers, float64."""
@@ -106,14 +162,34 @@ class Ordinal:
         numbers = with_columns(dataset, changed, notes)
         return numbers.with_frame(numbers.frame, dict.fromkeys(changed, "number"))
 
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The categories as strings in place of their numbers; missing where a number is nobody's place."""
+        columns = learned_columns(self.learned, dataset, "Ordinal", some=True)
+        changed = {}
+        for name, entry in columns.items():
+            places = {float(place): category for place, category in enumerate(entry["categories"])}
+            values = dataset.frame[name].cast(pl.Float64)
+            changed[name] = values.replace_strict(places, default=None, return_dtype=pl.String)
+        named = with_columns(dataset, changed)
+        return named.with_frame(named.frame, dict.fromkeys(changed, "category"))
 
-def distinct(train: Dataset, name: str, by: str) -> list[str]:
-    """The categories of a column as strings, in order: by value for numbers. Raises DataError when there is none."""
-    column = train.frame[name]
-    values = (column.fill_nan(None) if column.dtype.is_float() else column).drop_nulls().unique().sort()
-    if not len(values):
-        raise DataError(f"{by}: all {len(train)} values of column {name!r} are missing; drop the column.")
-    return list(dict.fromkeys(spellings(values)))
+
+def distinct(column: pl.Series) -> Distinct:
+    """The categories of a column, each with what it is sorted by: numbers by value, an Enum by its own order."""
+    values = (column.fill_nan(None) if column.dtype.is_float() else column).drop_nulls().unique()
+    keys = values.to_physical() if values.dtype == pl.Enum else values.cast(pl.String, strict=False)
+    keys = values if values.dtype.is_numeric() or values.dtype == pl.Boolean else keys
+    return dict(zip(spellings(values).to_list(), keys.to_list(), strict=True))
+
+
+def merge_distinct(one: Distinct, other: Distinct) -> Distinct:
+    """The categories of both together."""
+    return {**one, **other}
+
+
+def in_order_of_value(values: Distinct) -> list[str]:
+    """The categories as strings."""
+    return sorted(values, key=lambda category: values[category])
 
 
 def unknown(name: str, values: pl.Series, categories: Sequence[str], becomes: str) -> list[str]:

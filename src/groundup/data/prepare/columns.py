@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,17 @@ def said(kinds: Mapping[str, Kind]) -> str:
     return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in grouped.items()) or "no column at all"
 
 
-def learned_columns(learned: Mapping[str, Any] | None, dataset: Dataset, by: str) -> dict[str, Any]:
-    """What a fitted step knows of each of its columns. Raises DataError when it is not fitted or one is missing."""
+def learned_columns(learned: Mapping[str, Any] | None, dataset: Dataset, by: str, some: bool = False) -> dict[str, Any]:
+    """What a fitted step knows of each of its columns, or with ``some`` of those that are there.
+
+    Raises DataError when it is not fitted, when a column is missing, or with ``some`` all are.
+    """
     if learned is None:
         raise DataError(f"{by}: has learned nothing yet; call fit(train) first.")
     columns: dict[str, Any] = learned["columns"]
+    there = [name for name in columns if name in dataset.frame.columns]
+    if some and there:
+        return {name: columns[name] for name in there}
     dataset.need(*columns, by=by)
     return columns
 
@@ -65,8 +71,8 @@ def numbers(dataset: Dataset, name: str, by: str) -> pl.Series:
     return column.cast(pl.Float64).fill_nan(None)
 
 
-def present_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:
-    """The values of a column that are there, to learn from. Raises DataError when none is, or one is infinite."""
+def known_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:
+    """The values of a column that are there, to learn from; perhaps none. Raises DataError when one is infinite."""
     column = numbers(dataset, name, by)
     endless = column.is_infinite().fill_null(False).arg_true()
     if len(endless):
@@ -74,10 +80,49 @@ def present_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any
             f"{by}: column {name!r} is infinite at {dataset.row_names()[int(endless[0])]} ({len(endless)} such "
             "values); nothing can be learned from it. Declare such cells as missing, or clean them before the split."
         )
-    values = column.drop_nulls().to_numpy()
-    if not len(values):
-        raise DataError(f"{by}: all {len(dataset)} values of column {name!r} are missing; drop the column.")
+    return column.drop_nulls().to_numpy()
+
+
+def present_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:
+    """The values of a column that are there, to learn from. Raises DataError when none is, or one is infinite."""
+    values = known_numbers(dataset, name, by)
+    need_some(len(values), len(dataset), name, by)
     return values
+
+
+def need_some(known: int, rows: int, name: str, by: str) -> None:
+    """Raises DataError when not one of a column's values is there, so that nothing can be learned of it."""
+    if not known:
+        raise DataError(f"{by}: all {rows} values of column {name!r} are missing; drop the column.")
+
+
+def pieces(shard: Dataset, columns: Sequence[str], learn: Callable[[str], Any]) -> dict[str, Any]:
+    """The state of a step that learns column by column: how many rows it saw, and what each column told."""
+    return {"rows": len(shard), "columns": {name: learn(name) for name in columns}}
+
+
+def merged(
+    one: Mapping[str, Any], other: Mapping[str, Any], merge: Callable[[Any, Any], Any] = lambda one, _: one
+) -> dict[str, Any]:
+    """Two such states as one, each column by ``merge``; without it there is nothing to add up but rows."""
+    columns = {name: merge(state, other["columns"][name]) for name, state in one["columns"].items()}
+    return {"rows": one["rows"] + other["rows"], "columns": columns}
+
+
+def undone(
+    learned: Mapping[str, Any] | None, dataset: Dataset, by: str, back: Callable[[pl.Series, Any], pl.Series]
+) -> Dataset:
+    """The dataset with those of a fitted step's columns that it has given back by ``back(values, learned of it)``.
+
+    Raises DataError when the step is not fitted, or the dataset has none of its columns.
+    """
+    known = learned_columns(learned, dataset, by, some=True)
+    return with_columns(dataset, {name: back(numbers(dataset, name, by), known[name]) for name in known})
+
+
+def through(values: pl.Series, function: Callable[..., np.ndarray[Any, Any]], *given: Any) -> pl.Series:
+    """A column of numbers through ``function(x, *given)``, x float64 [N] with NaN where one is missing."""
+    return pl.Series(values.name, function(values.fill_null(np.nan).to_numpy(), *given)).fill_nan(None)
 
 
 def with_columns(dataset: Dataset, changed: Mapping[str, pl.Series], notes: Collection[str] = ()) -> Dataset:

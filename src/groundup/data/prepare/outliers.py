@@ -1,4 +1,4 @@
-"""Values far from the rest, drawn in to bounds that were learned on train."""
+"""Values far from the rest of their column: drawn in, flagged, blanked, or their rows dropped from train."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
+import polars as pl
 
-from groundup.core.dataset import Dataset
-from groundup.data.prepare.columns import choose, learned_columns, numbers, present_numbers, with_columns
+from groundup.core.contract import Contract
+from groundup.core.dataset import Dataset, Kind
+from groundup.core.errors import DataError
+from groundup.core.statistics import Moments, Quantiles
+from groundup.data.prepare.columns import choose, known_numbers, learned_columns, need_some, numbers
+from groundup.data.prepare.groups import Groups, groups_of
+from groundup.data.series.windowed import local_median, local_spread
 
-_DEFAULT_K = {"iqr": 1.5, "k_sigma": 3.0, "mad": 3.5, "quantile": 0.01}
+Action = Literal["clip", "flag", "blank", "drop"]
+Limit = float | pl.Series
+
+_DEFAULT_K = {"iqr": 1.5, "k_sigma": 3.0, "mad": 3.5, "quantile": 0.01, "hampel": 3.0}
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipOutliers:
-    """Values outside learned bounds become the bound; how many is noted, column by column.
+class Outliers:
+    """Values outside bounds, column by column; ``action`` says what becomes of them, and how many is noted.
 
     The bounds, from train's values that are there (quantiles interpolated linearly):
 
@@ -25,9 +34,161 @@ class ClipOutliers:
     - ``mad``: median +- k 1.4826 MAD, MAD = median |x - median|, k = 3.5; 1.4826 makes it the deviation of
       a normal distribution (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)
     - ``quantile``: [quantile k, quantile 1 - k], k = 0.01
+    - ``hampel``: median +- k 1.4826 MAD of the last ``width`` rows of the same series (``causal`` false: of those
+      around the row), k = 3; ``by`` tells series apart, ``time`` orders their rows as in ``Fill``. Nothing is learned.
 
-    A column whose spread is 0 by that measure (more than half of its values equal, say) tells nothing of
-    outliers: it is left as it is, and that is noted. Without ``columns`` all number columns.
+    ``clip`` puts the bound in the value's place (hampel: the median), ``blank`` leaves it missing, to be filled;
+    ``flag`` adds a boolean column ``NAME_outlier`` and changes nothing; ``drop`` drops the row from train, and
+    elsewhere only counts it. A column whose spread is 0 by that measure (more than half of its values equal, say)
+    tells nothing of outliers: it is left as it is, and that is noted. Without ``columns`` all number columns.
+    Learned from pieces: exact up to 32,768 values, then quantiles are near in rank.
+    """
+
+    columns: Sequence[str] | None = None
+    method: Literal["iqr", "k_sigma", "mad", "quantile", "hampel"] = "iqr"
+    action: Action = "clip"
+    k: float | None = None
+    width: int = 25
+    causal: bool = True
+    by: Sequence[str] = ()
+    time: str | None = None
+    exclude: Sequence[str] = ()
+    learned: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        limit = 0.5 if self.method == "quantile" else np.inf
+        if self.k is not None and not 0 < self.k < limit:
+            raise ValueError(f"k: read {self.k}, expected more than 0 and less than {limit} for {self.method}.")
+        if self.width < 1 or not (self.causal or self.width % 2):
+            raise ValueError(f"width: read {self.width}, expected at least 1, and odd where causal = false.")
+        if self.by and self.method != "hampel":
+            raise ValueError(f"by: {self.method} has the same bounds for all rows; only hampel goes by series.")
+
+    @property
+    def CONTRACT(self) -> Contract:
+        """What a call must see: whole series for hampel, else rows one by one."""
+        return "keyed" if self.method == "hampel" else "fitted"
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether what becomes of a row may depend on rows behind it."""
+        return self.method == "hampel" and not self.causal
+
+    @property
+    def halo(self) -> tuple[int, int] | None:
+        """How many rows before and behind decide what a row becomes, where there is no key."""
+        if self.method != "hampel" or self.time is not None:
+            return None
+        return (self.width - 1, 0) if self.causal else (self.width // 2, self.width // 2)
+
+    def fit(self, train: Dataset) -> Self:
+        """Learn each column's bounds; None where it has no spread."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> dict[str, Any]:
+        """What some rows of train tell of each column's spread."""
+        columns: dict[str, Any] = {}
+        for name in choose(shard, self.columns, (*self.exclude, *self.by), ("number",), "Outliers"):
+            values = known_numbers(shard, name, "Outliers")
+            learn = Moments if self.method == "k_sigma" else Quantiles
+            columns[name] = {"known": len(values), "told": None if self.method == "hampel" else learn.of(values).state}
+            if self.action == "flag" and f"{name}_outlier" in shard.frame.columns:
+                raise DataError(
+                    f"Outliers: the flag {name + '_outlier'!r} would replace a column of that name; rename it."
+                )
+        return {"rows": len(shard), "columns": columns}
+
+    def merge(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        """What both tell together."""
+        learn: Any = Moments if self.method == "k_sigma" else Quantiles
+        columns = {}
+        for name, first in one["columns"].items():
+            second = other["columns"][name]
+            told = first["told"]
+            if told is not None:
+                told = learn.from_state(told).merge(learn.from_state(second["told"])).state
+            columns[name] = {"known": first["known"] + second["known"], "told": told}
+        return {"rows": one["rows"] + other["rows"], "columns": columns}
+
+    def finish(self, state: dict[str, Any]) -> Self:
+        """The step with its bounds."""
+        k = self._k
+        columns: dict[str, Any] = {}
+        for name, found in state["columns"].items():
+            need_some(found["known"], state["rows"], name, "Outliers")
+            columns[name] = {}
+            if found["told"] is not None:
+                low, high = bounds_of(found["told"], self.method, k)
+                columns[name] = {"low": low, "high": high} if low < high else {"low": None, "high": None}
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
+
+    def __call__(self, dataset: Dataset) -> Dataset:
+        """The dataset with the action carried out; numbers become float64 where it changes them."""
+        changed: dict[str, pl.Series] = {}
+        kinds: dict[str, Kind] = {}
+        notes: list[str] = []
+        outlying = np.zeros(len(dataset), dtype=bool)
+        first: dict[int, str] = {}
+        columns = learned_columns(self.learned, dataset, "Outliers")
+        groups = groups_of(dataset, self.by, self.time, "Outliers") if self.method == "hampel" else None
+        for name, entry in columns.items():
+            values = numbers(dataset, name, "Outliers")
+            if groups is None and entry["low"] is None:
+                notes.append(f"{name}: no spread by {self.method} in train, so it is left as it is")
+                far, instead = pl.Series([False] * len(values), dtype=pl.Boolean), values
+            else:
+                far, instead, lines = self._judged(name, values, entry, groups)
+                notes += lines
+            if self.action == "clip":
+                changed[name], kinds[name] = instead, "number"
+            elif self.action == "blank":
+                changed[name], kinds[name] = values.set(far, None), "number"
+            elif self.action == "flag":
+                changed[f"{name}_outlier"], kinds[f"{name}_outlier"] = far, "boolean"
+            else:
+                outlying |= far.to_numpy()
+                for position in far.arg_true().to_list():
+                    first.setdefault(position, f"outlier: {name} is {values[position]:.6g}")
+        after = dataset.with_frame(dataset.frame.with_columns(**changed), kinds).note(*notes)
+        if self.action == "drop" and outlying.any():
+            if dataset.split == "train":
+                return after.keep(~outlying, first)
+            return after.note(f"{int(outlying.sum())} rows with outliers stay, since this is not train")
+        return after
+
+    @property
+    def _k(self) -> float:
+        return _DEFAULT_K[self.method] if self.k is None else self.k
+
+    def _judged(
+        self, name: str, values: pl.Series, entry: Mapping[str, Any], groups: Groups | None
+    ) -> tuple[pl.Series, pl.Series, list[str]]:
+        """Which values lie outside, what would stand in their place, and lines for the ledger."""
+        done = {"clip": "clipped", "blank": "blanked", "flag": "flagged", "drop": "found"}[self.action]
+        if groups is None:
+            low, high = entry["low"], entry["high"]
+            below, above = values < low, values > high
+            counts = [(int(below.sum()), f"below {low:.6g}"), (int(above.sum()), f"above {high:.6g}")]
+            lines = [f"{name}: {count} values {where} {done}" for count, where in counts if count]
+            if self.action == "clip":
+                return below, values.clip(low, high), lines
+            return (below | above).fill_null(False), values, lines
+        column = values.fill_null(np.nan).to_numpy()[:, None]
+        median = groups.over(column, lambda v, _: local_median(v, self.width, self.causal), "Outliers")[:, 0]
+        spread = groups.over(column, lambda v, _: local_spread(v, self.width, self.causal), "Outliers")[:, 0]
+        with np.errstate(invalid="ignore"):
+            beyond = np.abs(column[:, 0] - median) > self._k * spread
+        instead = pl.Series(name, np.where(beyond, median, column[:, 0])).fill_nan(None)
+        lines = [f"{name}: {int(beyond.sum())} values far from their neighbours {done}"] if beyond.any() else []
+        return pl.Series(beyond), instead, lines
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipOutliers:
+    """Values outside learned bounds become the bound; how many is noted, column by column.
+
+    The same as ``Outliers`` with ``action = "clip"``, where the bounds are explained. Without ``columns`` all number
+    columns; one whose spread is 0 is left as it is, and that is noted.
     """
 
     columns: Sequence[str] | None = None
@@ -37,47 +198,51 @@ class ClipOutliers:
     learned: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        limit = 0.5 if self.method == "quantile" else np.inf
-        if self.k is not None and not 0 < self.k < limit:
-            raise ValueError(f"k: read {self.k}, expected more than 0 and less than {limit} for {self.method}.")
+        self._step()
 
     def fit(self, train: Dataset) -> Self:
         """Learn each column's bounds; None where it has no spread."""
-        k = _DEFAULT_K[self.method] if self.k is None else self.k
-        columns = {}
-        for name in choose(train, self.columns, self.exclude, ("number",), "ClipOutliers"):
-            low, high = bounds(present_numbers(train, name, "ClipOutliers"), self.method, k)
-            columns[name] = {"low": low, "high": high} if low < high else {"low": None, "high": None}
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": columns})
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> dict[str, Any]:
+        """What some rows of train tell of each column's spread."""
+        return self._step().partial(shard)
+
+    def merge(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        """What both tell together."""
+        return self._step().merge(one, other)
+
+    def finish(self, state: dict[str, Any]) -> Self:
+        """The step with its bounds."""
+        return dataclasses.replace(self, learned=self._step().finish(state).learned)
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns within their bounds, float64."""
-        changed, notes = {}, []
-        for name, entry in learned_columns(self.learned, dataset, "ClipOutliers").items():
-            values = numbers(dataset, name, "ClipOutliers")
-            low, high = entry["low"], entry["high"]
-            if low is None:
-                notes.append(f"{name}: no spread by {self.method} in train, so it is not clipped")
-            else:
-                below, above = int((values < low).sum()), int((values > high).sum())
-                if below or above:
-                    notes.append(f"{name}: {below} values below {low:.6g} and {above} above {high:.6g} clipped")
-                values = values.clip(low, high)
-            changed[name] = values
-        return with_columns(dataset, changed, notes)
+        return self._step()(dataset)
+
+    def _step(self) -> Outliers:
+        return Outliers(self.columns, self.method, "clip", self.k, exclude=self.exclude, learned=self.learned)
+
+
+def bounds_of(told: Any, method: str, k: float) -> tuple[float, float]:
+    """The range of values that are no outliers, from the state of their statistic; both ends equal without spread."""
+    if method == "k_sigma":
+        moments = Moments.from_state(told)
+        return moments.mean - k * moments.deviation, moments.mean + k * moments.deviation
+    seen = Quantiles.from_state(told)
+    if method == "mad":
+        median = float(seen.at(0.5)[0])
+        # Distances from the median stand for as many values as what they are distances of.
+        apart = Quantiles(tuple(np.sort(np.abs(level - median)) for level in seen.levels), seen.turns)
+        reach = k * 1.4826 * float(apart.at(0.5)[0])
+        return median - reach, median + reach
+    low, high = (float(v) for v in seen.at([k, 1 - k] if method == "quantile" else [0.25, 0.75]))
+    if method == "quantile":
+        return low, high
+    return low - k * (high - low), high + k * (high - low)
 
 
 def bounds(values: np.ndarray[Any, Any], method: str, k: float) -> tuple[float, float]:
     """The range of values [n] that are no outliers; both ends equal when there is no spread."""
-    if method == "quantile":
-        low, high = np.quantile(values, [k, 1 - k])
-        return float(low), float(high)
-    if method == "k_sigma":
-        centre, reach = np.mean(values), k * np.std(values)
-    elif method == "mad":
-        centre = np.median(values)
-        reach = k * 1.4826 * np.median(np.abs(values - centre))
-    else:
-        low, high = np.quantile(values, [0.25, 0.75])
-        return float(low - k * (high - low)), float(high + k * (high - low))
-    return float(centre - reach), float(centre + reach)
+    statistic = Moments if method == "k_sigma" else Quantiles
+    return bounds_of(statistic.of(values).state, method, k)

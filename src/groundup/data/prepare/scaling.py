@@ -9,8 +9,21 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
+from groundup.core.contract import State
 from groundup.core.dataset import Dataset
-from groundup.data.prepare.columns import choose, learned_columns, numbers, present_numbers, with_columns
+from groundup.core.statistics import Moments, Quantiles
+from groundup.data.prepare.columns import (
+    choose,
+    known_numbers,
+    learned_columns,
+    merged,
+    need_some,
+    numbers,
+    pieces,
+    through,
+    undone,
+    with_columns,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +41,23 @@ class Standardize:
 
     def fit(self, train: Dataset) -> Self:
         """Learn each column's mean and deviation from the values that are there."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """Moments of each column."""
+        chosen = choose(shard, self.columns, self.exclude, ("number",), "Standardize")
+        return pieces(shard, chosen, lambda name: Moments.of(known_numbers(shard, name, "Standardize")).state)
+
+    def merge(self, one: State, other: State) -> State:
+        """Moments of both together."""
+        return merged(one, other, _merge_moments)
+
+    def finish(self, state: State) -> Self:
+        """Mean and deviation of each column. Raises DataError when all of its values are missing."""
         columns = {}
-        for name in choose(train, self.columns, self.exclude, ("number",), "Standardize"):
-            mean, deviation = moments(present_numbers(train, name, "Standardize"))
-            columns[name] = {"mean": mean, "deviation": deviation}
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": columns})
+        for name, found in _moments(state, "Standardize").items():
+            columns[name] = {"mean": found.mean, "deviation": found.deviation}
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns as z-scores, float64."""
@@ -45,6 +70,73 @@ class Standardize:
                 notes.append(f"{name}: constant in train ({entry['mean']:.6g}), so it is centred and not scaled")
             changed[name] = values
         return with_columns(dataset, changed, notes)
+
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The columns as they were: x = z deviation + mean; those that the dataset has."""
+        return undone(
+            self.learned,
+            dataset,
+            "Standardize",
+            lambda values, entry: values * (entry["deviation"] or 1.0) + entry["mean"],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustScale:
+    """Median 0 and interquartile range 1 over train: y = (x - median) / (q75 - q25); a few far values change neither.
+
+    ``low`` and ``high`` are the shares that bound the range. A column whose range is 0 has no scale: its values become
+    x - median, and that is noted. Missing values stay missing. Without ``columns`` all number columns. Quantiles are
+    interpolated linearly; of more than 32,768 rows they are those of a sketch (``groundup.core.statistics``).
+    """
+
+    columns: Sequence[str] | None = None
+    low: float = 0.25
+    high: float = 0.75
+    exclude: Sequence[str] = ()
+    learned: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError(f"low and high: read {self.low} and {self.high}, expected 0 <= low < high <= 1.")
+
+    def fit(self, train: Dataset) -> Self:
+        """Learn each column's median and range."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """A sketch of each column's values in order."""
+        return sketches(shard, choose(shard, self.columns, self.exclude, ("number",), "RobustScale"), "RobustScale")
+
+    def merge(self, one: State, other: State) -> State:
+        """Sketches of both together."""
+        return merged(one, other, merge_sketches)
+
+    def finish(self, state: State) -> Self:
+        """Median and range of each column. Raises DataError when all of its values are missing."""
+        columns = {}
+        for name, sketch in known_sketches(state, "RobustScale").items():
+            low, median, high = sketch.at([self.low, 0.5, self.high]).tolist()
+            columns[name] = {"median": median, "range": high - low}
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
+
+    def __call__(self, dataset: Dataset) -> Dataset:
+        """The columns on the new scale, float64."""
+        changed, notes = {}, []
+        for name, entry in learned_columns(self.learned, dataset, "RobustScale").items():
+            if not entry["range"]:
+                notes.append(f"{name}: no range in train around {entry['median']:.6g}, so it is centred and not scaled")
+            changed[name] = (numbers(dataset, name, "RobustScale") - entry["median"]) / (entry["range"] or 1.0)
+        return with_columns(dataset, changed, notes)
+
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The columns as they were: x = y range + median; those that the dataset has."""
+        return undone(
+            self.learned,
+            dataset,
+            "RobustScale",
+            lambda values, entry: values * (entry["range"] or 1.0) + entry["median"],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +159,23 @@ class MinMax:
 
     def fit(self, train: Dataset) -> Self:
         """Learn each column's smallest and largest value."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """Moments of each column, its ends among them."""
+        chosen = choose(shard, self.columns, self.exclude, ("number",), "MinMax")
+        return pieces(shard, chosen, lambda name: Moments.of(known_numbers(shard, name, "MinMax")).state)
+
+    def merge(self, one: State, other: State) -> State:
+        """Moments of both together."""
+        return merged(one, other, _merge_moments)
+
+    def finish(self, state: State) -> Self:
+        """The ends of each column. Raises DataError when all of its values are missing."""
         columns = {}
-        for name in choose(train, self.columns, self.exclude, ("number",), "MinMax"):
-            values = present_numbers(train, name, "MinMax")
-            columns[name] = {"min": float(values.min()), "max": float(values.max())}
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": columns})
+        for name, found in _moments(state, "MinMax").items():
+            columns[name] = {"min": found.smallest, "max": found.largest}
+        return dataclasses.replace(self, learned={"rows": state["rows"], "columns": columns})
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns on the new scale, float64."""
@@ -89,6 +193,16 @@ class MinMax:
             )
         return with_columns(dataset, changed, notes)
 
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The columns as they were: x = min + (y - low) (max - min) / (high - low); those that the dataset has."""
+        span = self.high - self.low
+        return undone(
+            self.learned,
+            dataset,
+            "MinMax",
+            lambda values, entry: (values - self.low) * (((entry["max"] - entry["min"]) or span) / span) + entry["min"],
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class LogScale:
@@ -103,8 +217,19 @@ class LogScale:
 
     def fit(self, train: Dataset) -> Self:
         """Settle which columns are scaled."""
-        chosen = choose(train, self.columns, self.exclude, ("number",), "LogScale")
-        return dataclasses.replace(self, learned={"rows": len(train), "columns": {name: {} for name in chosen}})
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """The columns; nothing is learned of their values."""
+        return pieces(shard, choose(shard, self.columns, self.exclude, ("number",), "LogScale"), lambda name: {})
+
+    def merge(self, one: State, other: State) -> State:
+        """Both together."""
+        return merged(one, other)
+
+    def finish(self, state: State) -> Self:
+        """The columns that are scaled."""
+        return dataclasses.replace(self, learned=state)
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns on the new scale, float64."""
@@ -114,9 +239,47 @@ class LogScale:
             changed[name] = values.sign() * values.abs().log1p()
         return with_columns(dataset, changed)
 
+    def inverse(self, dataset: Dataset) -> Dataset:
+        """The columns as they were: x = sign(y) (e^|y| - 1); those that the dataset has."""
+        return undone(
+            self.learned,
+            dataset,
+            "LogScale",
+            lambda values, _: through(values, lambda y: np.sign(y) * np.expm1(np.abs(y))),
+        )
+
 
 def moments(values: np.ndarray[Any, Any]) -> tuple[float, float]:
     """Mean and population deviation of float64 values; a deviation that is rounding error is given as 0."""
-    mean, deviation = float(np.mean(values)), float(np.std(values))
-    rounding = 10 * np.finfo(np.float64).eps * max(abs(mean), float(np.max(np.abs(values))))
-    return mean, deviation if deviation > rounding else 0.0
+    found = Moments.of(values)
+    return found.mean, found.deviation
+
+
+def sketches(shard: Dataset, columns: Sequence[str], by: str) -> State:
+    """A sketch of each column's values in order."""
+    return pieces(shard, columns, lambda name: Quantiles.of(known_numbers(shard, name, by)).state)
+
+
+def merge_sketches(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Sketches of both together."""
+    return Quantiles.from_state(one).merge(Quantiles.from_state(other)).state
+
+
+def known_sketches(state: State, by: str) -> dict[str, Quantiles]:
+    """The sketch of each column. Raises DataError for one that has no value."""
+    found = {name: Quantiles.from_state(column) for name, column in state["columns"].items()}
+    for name, column in found.items():
+        need_some(column.count, state["rows"], name, by)
+    return found
+
+
+def _merge_moments(one: list[Any], other: list[Any]) -> list[Any]:
+    return Moments.from_state(one).merge(Moments.from_state(other)).state
+
+
+def _moments(state: State, by: str) -> dict[str, Moments]:
+    """What each column's values told. Raises DataError for one that has none."""
+    found = {name: Moments.from_state(column) for name, column in state["columns"].items()}
+    for name, column in found.items():
+        need_some(column.count, state["rows"], name, by)
+    return found

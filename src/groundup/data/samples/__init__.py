@@ -2,8 +2,9 @@
 
 from groundup.data.samples.functions import FunctionBodies
 from groundup.data.samples.images import Images
+from groundup.data.samples.labelled_text import LabelledText
 from groundup.data.samples.rows import Rows
 from groundup.data.samples.text import PackedText
 from groundup.data.samples.windows import Windows
 
-__all__ = ["FunctionBodies", "Images", "PackedText", "Rows", "Windows"]
+__all__ = ["FunctionBodies", "Images", "LabelledText", "PackedText", "Rows", "Windows"]

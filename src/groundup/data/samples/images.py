@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,19 +14,32 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
 from groundup.core.preprocessing import as_tensor
-from groundup.data.augmentation.affine import draw_matrices, warp
-from groundup.data.pixels import is_grey, open_image, to_array, to_png
+from groundup.data.augmentation.images import (
+    ImageDraws,
+    augment_pixels,
+    choose_engine,
+    draw_images,
+    mix,
+)
+from groundup.data.augmentation.mixing import as_probabilities, mix_values, partners, split_mixing
+from groundup.data.pixels import is_grey, open_header, open_image, to_array, to_png, turned_size
 from groundup.data.samples.targets import (
+    TargetScale,
     decode_output,
     decode_target,
     encode_target,
-    learn_target,
+    finish_target,
+    merge_targets,
+    partial_target,
     present_output,
     target_sizes,
 )
+
+_LEVELS = np.arange(256)
 
 MEMORY_BYTES = 512 * 2**20
 """Decoded images are kept up to here, for each split; beyond it each batch decodes its own."""
@@ -40,14 +54,14 @@ class EncodedImages:
     targets: np.ndarray[Any, Any] | None
     rows: np.ndarray[Any, Any]
     kept: np.ndarray[Any, Any] | None
-    """uint8 [N, C, H, W], or None where they are too many to be kept decoded."""
+    """uint8 [N, H, W, C], or None where they are too many to be kept decoded."""
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def pixels(self, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """These images, uint8 [B, C, H, W], as they are before augmentation and normalisation."""
+        """These images, uint8 [B, H, W, C], as they are before augmentation and normalisation."""
         if self.kept is not None:
             chosen: np.ndarray[Any, Any] = self.kept[positions]
             return chosen
@@ -56,17 +70,53 @@ class EncodedImages:
     def batch(
         self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """``{"inputs": [B, C, H, W]}`` float32, augmented and normalised, and ``{"targets": ...}``."""
+        """``{"inputs": [B, C, H, W]}`` float32, augmented and normalised, and ``{"targets": ...}``.
+
+        Targets of mixed samples are probabilities float32 [B, classes], or mixed values [B, 1].
+        """
         learned = self.samples.need()
-        images = as_tensor(self.pixels(positions)).to(torch.float32) / 255
-        if augment:
-            size = (learned["height"], learned["width"])
-            matrices = draw_matrices(augment, self.rows[positions], size, seed, epoch)
-            images = warp(images, matrices, self.samples.outside)
-        mean = torch.tensor(learned["mean"], dtype=torch.float32)[:, None, None]
-        deviation = torch.tensor(learned["deviation"], dtype=torch.float32)[:, None, None]
-        targets = {} if self.targets is None else {"targets": as_tensor(self.targets[positions])}
-        return {"inputs": (images - mean) / deviation}, targets
+        images, drawn = self._drawn(positions, augment, seed, epoch)
+        targets = self._targets(positions, drawn.mixes if drawn else ())
+        mean = torch.tensor(learned["mean"], dtype=torch.float32, device=images.device)[:, None, None]
+        deviation = torch.tensor(learned["deviation"], dtype=torch.float32, device=images.device)[:, None, None]
+        return {"inputs": images.sub_(mean).div_(deviation)}, targets
+
+    def augmented(
+        self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """These images as training sees them before normalisation, as uint8 [B, H, W, C] to look at."""
+        images, _ = self._drawn(positions, augment, seed, epoch)
+        shown: np.ndarray[Any, Any] = images.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return shown
+
+    def _drawn(
+        self, positions: np.ndarray[Any, Any], augment: Sequence[Any], seed: int, epoch: int
+    ) -> tuple[Tensor, ImageDraws | None]:
+        """Values 0 to 1 [B, C, H, W], augmented and mixed, and what was drawn."""
+        samples, learned = self.samples, self.samples.need()
+        if not augment:
+            return augment_pixels(self.pixels(positions), None), None
+        shape = (learned["channels"], learned["height"], learned["width"])
+        drawn = draw_images(augment, self.rows[positions], shape, seed, epoch, len(self))
+        images = augment_pixels(self.pixels(positions), drawn, samples.outside, learned["engine"], samples.device)
+        if not drawn.mixes:
+            return images, drawn
+        alone, _ = split_mixing(augment)
+        others = [self._drawn(partners(numbers), alone, seed, epoch)[0].to(images) for _, numbers in drawn.mixes]
+        return mix(images, others, drawn), drawn
+
+    def _targets(self, positions: np.ndarray[Any, Any], mixes: Sequence[Any]) -> dict[str, Tensor]:
+        if self.targets is None:
+            return {}
+        targets = as_tensor(self.targets[positions])
+        classes = self.samples.need()["target"].get("classes")
+        if mixes and classes is not None:
+            targets = as_probabilities(targets, len(classes))
+        for _, numbers in mixes:
+            others = as_tensor(self.targets[partners(numbers)])
+            others = others if classes is None else as_probabilities(others, len(classes))
+            targets = mix_values(targets, others, numbers[:, 1])
+        return {"targets": targets}
 
     def arrays(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Inputs [N, C, H, W] as the model sees them, not augmented, and targets [N]: class numbers or values."""
@@ -80,7 +130,7 @@ class EncodedImages:
         image = self.pixels(np.array([position]))[0]
         shown: dict[str, Any] = {
             "image": self.dataset.row_names()[position],
-            "shape": list(image.shape),
+            "shape": list(image.transpose(2, 0, 1).shape),
             "smallest, mean, largest": [int(image.min()), float(image.mean()), int(image.max())],
         }
         if self.targets is not None:
@@ -96,11 +146,16 @@ class EncodedImages:
 class Images:
     """Each row's image is a sample, float32 [C, H, W]: (grey / 255 - mean) / deviation, channel by channel.
 
-    Mean and deviation are those of all of train's pixels. The column ``image`` holds files' bytes, or arrays of bytes
-    [H, W] or [H, W, C]. ``size`` (an edge, or [height, width]) resizes each image, whatever its shape; without it all
-    must be of one size. ``channels`` is 1 where train has grey images alone, else 3. ``outside`` is what augmentation
-    draws in from beyond the edge. ``target`` is learned as in ``Rows``. At prediction an image of another size is
-    resized to that of training, with a note.
+    Mean and deviation are those of all of train's pixels, counted in whole numbers, so that they are the same however
+    train is cut into shards. The column ``image`` holds files' bytes, or arrays of bytes [H, W] or [H, W, C]. ``size``
+    (an edge, or [height, width]) resizes each image, whatever its shape; without it all must be of one size.
+    ``channels`` is 1 where train has grey images alone, else 3. ``target`` and ``target_scale`` are as in ``Rows``.
+    At prediction an image of another size is resized to that of training, with a note.
+
+    Augmentation draws in from beyond the edge what ``outside`` says. ``engine`` moves its pixels on a CPU: "auto" is
+    OpenCV where it is installed and images have 4,096 pixels or more, else torch, and is settled when train is
+    learned. ``device`` is where it is done: "cpu", or a GPU such as "cuda", to which bytes are sent, a quarter of the
+    values.
     """
 
     image: str
@@ -108,45 +163,86 @@ class Images:
     size: int | Sequence[int] | None = None
     channels: Literal[1, 3] | None = None
     outside: Literal["zeros", "border", "reflection"] = "zeros"
+    engine: Literal["auto", "torch", "opencv", "pillow"] = "auto"
+    device: str = "cpu"
     task: Literal["auto", "classify", "regress"] = "auto"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         edges = (self.size,) if isinstance(self.size, int) else tuple(self.size or (1,))
         if len(edges) > 2 or min(edges) < 1:
             raise ValueError(f"size: read {self.size}, expected an edge in pixels, or [height, width].")
+        if self.engine == "pillow" and self.outside != "zeros":
+            raise ValueError(f"outside: read {self.outside!r}, and Pillow draws in nothing but black; take torch.")
 
     def fit(self, train: Dataset) -> Self:
         """Learn shape, mean and deviation of each channel, and the target. Raises DataError that names a bad image."""
-        train.need(self.image, by="Images.image")
-        if train.kinds[self.image] != "image" or not len(train):
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """Sums of values and of their squares by channel, as whole numbers, shape and targets of these rows."""
+        shard.need(self.image, by="Images.image")
+        if shard.kinds[self.image] != "image":
             raise DataError(
-                f"Images.image: column {self.image!r} is of kind {train.kinds[self.image]} in {len(train)} rows; "
+                f"Images.image: column {self.image!r} is of kind {shard.kinds[self.image]} in {len(shard)} rows; "
                 "images are needed."
             )
-        target = None if self.target is None else learn_target(train, self.target, self.task, "Images")
-        channels = self.channels or (1 if all(is_grey(image) for _, image in _opened(train, self.image)) else 3)
-        height, width = self._size_of(train)
-        total, squares, count = np.zeros(channels), np.zeros(channels), 0
-        for array in _arrays(train, self.image, channels, (height, width), resize=self.size is not None):
-            grey = array.reshape(-1, channels).astype(np.float64) / 255
-            total, squares, count = total + grey.sum(axis=0), squares + (grey**2).sum(axis=0), count + len(grey)
-        mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        grey, size = True, self._size()
+        for name, image in _headers(shard, self.image):
+            grey, size = grey and is_grey(image), size or turned_size(image, name)
+            if not grey and size:
+                break
+        channels = self.channels or (1 if grey else 3)
+        total, squares, count = np.zeros(channels, np.int64), np.zeros(channels, np.int64), 0
+        for array in _arrays(shard, self.image, channels, size or (1, 1), resize=self.size is not None):
+            levels = [np.bincount(array[..., channel].ravel(), minlength=256) for channel in range(channels)]
+            total += [int(counts @ _LEVELS) for counts in levels]
+            squares += [int(counts @ _LEVELS**2) for counts in levels]
+            count += array.shape[0] * array.shape[1]
+        first = shard.row_names()[0] if len(shard) else ""
+        target = None if self.target is None else partial_target(shard, self.target, "Images", self.target_scale)
+        return {
+            "rows": len(shard), "grey": grey, "size": size and list(size), "first": first, "count": count,
+            "total": total.tolist(), "squares": squares.tolist(), "target": target,
+        }  # fmt: skip
+
+    def merge(self, one: State, other: State) -> State:
+        """What both tell. Raises DataError where their images are of different sizes, and none is asked for."""
+        if not one["rows"] or not other["rows"]:
+            return one if one["rows"] else other
+        if one["size"] != other["size"]:
+            raise DataError(_two_sizes(other["first"], tuple(other["size"]), tuple(one["size"])))
+        channels = max(len(one["total"]), len(other["total"]))  # in a grey shard all channels are alike
+        sums = {
+            name: [a + b for a, b in zip(_widened(one[name], channels), _widened(other[name], channels), strict=True)]
+            for name in ("total", "squares")
+        }
+        counts = {name: one[name] + other[name] for name in ("rows", "count")}
+        target = None if one["target"] is None else merge_targets(one["target"], other["target"])
+        return {**one, **sums, **counts, "grey": one["grey"] and other["grey"], "target": target}
+
+    def finish(self, state: State) -> Self:
+        """The same builder with what was learned."""
+        if not state["rows"]:
+            raise DataError(f"Images.image: column {self.image!r} has no rows in train; images are needed.")
+        target = self.target and finish_target(state["target"], self.target, self.task, "Images", self.target_scale)
+        count, (height, width) = state["count"], state["size"]
+        mean = [total / (255 * count) for total in state["total"]]
+        spread = [count * s - t**2 for t, s in zip(state["total"], state["squares"], strict=True)]
+        deviation = [math.sqrt(value) / (255 * count) for value in spread]
         learned = {
-            "rows": len(train), "channels": channels, "height": height, "width": width, "mean": mean.tolist(),
-            "deviation": np.where(deviation > 1e-6, deviation, 1.0).tolist(), "target": target,
+            "rows": state["rows"], "channels": len(mean), "height": height, "width": width, "mean": mean,
+            "deviation": [value if value > 1e-6 else 1.0 for value in deviation], "target": target,
+            "engine": choose_engine(self.engine, height, width),
         }  # fmt: skip
         return dataclasses.replace(self, task=target["task"] if target else self.task, learned=learned)
 
-    def _size_of(self, train: Dataset) -> tuple[int, int]:
-        if isinstance(self.size, int):
-            return (self.size, self.size)
-        if self.size is not None:
-            edges = tuple(self.size)
-            return (edges[0], edges[-1])
-        _, first = next(_opened(train, self.image))
-        return (first.height, first.width)
+    def _size(self) -> tuple[int, int] | None:
+        if self.size is None:
+            return None
+        edges = (self.size,) if isinstance(self.size, int) else tuple(self.size)
+        return (edges[0], edges[-1])
 
     def sizes(self) -> dict[str, Any]:
         """``input_shape`` (C, H, W), ``in_channels``, ``image_size`` (H, W), and those of the target."""
@@ -167,13 +263,12 @@ class Images:
         return EncodedImages(dataset, self, targets, dataset.frame[ROW].to_numpy(), kept)
 
     def load(self, dataset: Dataset) -> np.ndarray[Any, Any]:
-        """A dataset's images as uint8 [N, C, H, W]."""
+        """A dataset's images as uint8 [N, H, W, C]."""
         learned = self.need()
         size = (learned["height"], learned["width"])
         resize = self.size is not None or dataset.split == "serve"
         images = list(_arrays(dataset, self.image, learned["channels"], size, resize=resize))
-        stacked = np.stack(images) if images else np.zeros((0, *size, learned["channels"]), np.uint8)
-        return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
+        return np.stack(images) if images else np.zeros((0, *size, learned["channels"]), np.uint8)
 
     def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
         """Images to predict on: a file's path, a Pillow image, a uint8 array [H, W] or [H, W, C], or a list of them."""
@@ -236,15 +331,27 @@ def _image_bytes(item: Any, name: str) -> bytes:
     )
 
 
-def _opened(dataset: Dataset, column: str) -> Iterator[tuple[str, Image.Image]]:
-    """Each row's name and image, one at a time. Raises DataError that names the row."""
+def _cells(dataset: Dataset, column: str) -> Iterator[tuple[str, str, Any]]:
+    """Each row's name, where that is, and its cell. Raises DataError that names a row without an image."""
     values = dataset.frame[column]
     cells: Any = values.to_numpy() if isinstance(values.dtype, pl.Array) else values
     for name, cell in zip(dataset.row_names(), cells, strict=True):
         where = f"{dataset.origin or 'the data'}, column {column!r}, {name}"
         if cell is None:
             raise DataError(f"{where}: there is no image.")
-        yield name, open_image(cell, where) if isinstance(cell, bytes) else _from_numbers(cell, where)
+        yield name, where, cell
+
+
+def _headers(dataset: Dataset, column: str) -> Iterator[tuple[str, Image.Image]]:
+    """Each row's image with its mode and size known, files not yet decoded."""
+    for _, where, cell in _cells(dataset, column):
+        yield where, open_header(cell, where) if isinstance(cell, bytes) else _from_numbers(cell, where)
+
+
+def _opened(dataset: Dataset, column: str, room: tuple[int, int] | None = None) -> Iterator[tuple[str, Image.Image]]:
+    """Each row's name and image, one at a time; decoded at a smaller scale where there is to be ``room`` for less."""
+    for name, where, cell in _cells(dataset, column):
+        yield name, open_image(cell, where, room) if isinstance(cell, bytes) else _from_numbers(cell, where)
 
 
 def _from_numbers(cell: Any, where: str) -> Image.Image:
@@ -270,13 +377,21 @@ def _arrays(
     dataset: Dataset, column: str, channels: int, size: tuple[int, int], *, resize: bool
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Each row's image as uint8 [H, W, C]. Raises DataError that names a row of another size, unless resized."""
-    for name, image in _opened(dataset, column):
+    for name, image in _opened(dataset, column, size if resize else None):
         if not resize and (image.height, image.width) != size:
-            raise DataError(
-                f"{dataset.origin or 'the data'}, {name}: {image.height} x {image.width} pixels, others have "
-                f"{size[0]} x {size[1]}. Set size in the recipe's samples, so that each image is resized."
-            )
+            raise DataError(_two_sizes(f"{dataset.origin or 'the data'}, {name}", (image.height, image.width), size))
         try:
             yield to_array(image, channels, size)
         except DataError as error:
             raise DataError(f"{dataset.origin or 'the data'}, {name}: {error}") from error
+
+
+def _two_sizes(name: str, size: tuple[int, ...], others: tuple[int, ...]) -> str:
+    return (
+        f"{name}: {size[0]} x {size[1]} pixels, others have {others[0]} x {others[1]}. Set size in the recipe's "
+        "samples, so that each image is resized."
+    )
+
+
+def _widened(sums: list[int], channels: int) -> list[int]:
+    return sums if len(sums) == channels else sums * channels

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
 
+from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, nearest
 from groundup.core.preprocessing import as_tensor
+from groundup.data.augmentation.drawing import augmented, need_method
 from groundup.data.prepare.columns import numbers, said
 from groundup.data.samples.raw import read_rows, without
 from groundup.data.samples.targets import (
+    TargetScale,
+    class_names,
     decode_output,
     decode_target,
     encode_target,
-    learn_target,
+    finish_target,
+    merge_targets,
+    partial_target,
     present_output,
     target_sizes,
 )
 
+_MADE = ("=", "_missing", "~", "#")
+"""What follows a column's name in the names of those that steps make of it."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Rows ready for the model: inputs float32 [N, F]; targets class numbers [N] or standardised values [N, 1]."""
+    """Rows ready for the model: inputs float32 [N, F]; targets class numbers [N] or scaled values [N, 1]."""
 
     inputs: np.ndarray[Any, Any]
     targets: np.ndarray[Any, Any] | None
     rows: np.ndarray[Any, Any]
     samples: Rows
     notes: tuple[str, ...] = ()
+    found: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -41,11 +51,47 @@ class EncodedRows:
     def batch(
         self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """``{"inputs": [B, F]}`` and ``{"targets": ...}``, empty where there are none."""
-        if augment:
-            raise DataError("Rows: there is no augmentation for rows of a table; leave augment out of the recipe.")
-        targets = {} if self.targets is None else {"targets": as_tensor(self.targets[positions])}
-        return {"inputs": as_tensor(self.inputs[positions])}, targets
+        """``{"inputs": [B, F]}`` and ``{"targets": ...}``, empty where there are none.
+
+        Steps of ``augment`` that have ``change_row`` act in turn, those that mix come last; a mixed class is
+        probabilities float32 [B, classes].
+        """
+        if not augment:
+            inputs, targets = self._changed(positions, (), [])
+        else:
+            classes = len(self.classes) or None
+            inputs, targets = augmented(self._changed, augment, self.rows, positions, (seed, epoch), classes)
+        return {"inputs": inputs}, {} if targets is None else {"targets": targets}
+
+    def _changed(
+        self, positions: np.ndarray[Any, Any], steps: Sequence[Any], generators: Sequence[np.random.Generator]
+    ) -> tuple[Tensor, Tensor | None]:
+        need_method(steps, "change_row", "(rng, inputs, position, table)")
+        inputs = self.inputs[positions]
+        for i, rng in enumerate(generators if steps else ()):
+            for step in steps:
+                inputs[i] = step.change_row(rng, inputs[i], int(positions[i]), self)
+        return as_tensor(inputs), None if self.targets is None else as_tensor(self.targets[positions])
+
+    @property
+    def numbers(self) -> np.ndarray[Any, Any]:
+        """Which inputs [F] are numbers; the others are yes and no."""
+        assert self.samples.learned is not None
+        kinds = self.samples.learned["kinds"]
+        return np.array([kinds.get(name) == "number" for name in self.samples.learned["inputs"]])
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes as strings; none where a value is predicted."""
+        assert self.samples.learned is not None
+        learned = self.samples.learned["target"]
+        return class_names(learned) if learned["task"] == "classify" else []
+
+    def kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gives, made once: neighbours of rows, say."""
+        if key not in self.found:
+            self.found[key] = make()
+        return self.found[key]
 
     def arrays(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Inputs [N, F] as the model sees them, and targets [N]: class numbers, or values in the user's units."""
@@ -72,21 +118,39 @@ class Rows:
     ``inputs`` names the input columns, with patterns as in a shell (``"wind=*"``); without it they are all
     columns but the target and ids. ``task`` "auto" classifies a category, a boolean, or whole numbers when
     they are at most 20 and each stands on at least 5 rows in the mean; else it regresses. A regressed target is
-    standardised for the model and given back in its own units.
+    scaled for the model and given back in its own units; ``target_scale`` is z_score, min_max, robust, log (sign(x)
+    ln(1 + |x|), standardised), yeo_johnson or none.
     """
 
     target: str
     inputs: Sequence[str] | None = None
     task: Literal["auto", "classify", "regress"] = "auto"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
+
+    BY_ROW: ClassVar = True
+    """What becomes of a row does not depend on the others, so shards can be encoded one by one."""
 
     def fit(self, train: Dataset) -> Self:
         """Settle inputs and task, learn the classes or the target's scale. Raises DataError as its parts do."""
-        target = learn_target(train, self.target, self.task, "Rows")
-        inputs = choose_inputs(train, self.inputs, exclude=(self.target,), by="Rows")
-        kinds = {name: train.kinds[name] for name in train.columns if name != self.target}
-        learned = {"rows": len(train), "inputs": inputs, "target": target, "kinds": kinds}
-        return dataclasses.replace(self, task=target["task"], learned=learned)
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """What these rows tell of the target, and which columns they have."""
+        target = partial_target(shard, self.target, "Rows", self.target_scale)
+        inputs = choose_inputs(shard, self.inputs, exclude=(self.target,), by="Rows") if len(shard) else []
+        kinds = {name: shard.kinds[name] for name in shard.columns if name != self.target}
+        return {"rows": len(shard), "inputs": inputs, "target": target, "kinds": kinds}
+
+    def merge(self, one: State, other: State) -> State:
+        """What both tell of the target."""
+        target = merge_targets(one["target"], other["target"])
+        return {**(one if one["rows"] else other), "rows": one["rows"] + other["rows"], "target": target}
+
+    def finish(self, state: State) -> Self:
+        """The same builder with inputs, task, and classes or scale."""
+        target = finish_target(state["target"], self.target, self.task, "Rows", self.target_scale)
+        return dataclasses.replace(self, task=target["task"], learned={**state, "target": target})
 
     def sizes(self) -> dict[str, Any]:
         """``in_features``, ``input_shape``, ``out_features``, and ``num_classes`` where there are classes."""
@@ -166,7 +230,9 @@ def required_columns(kinds: Mapping[str, Kind], asked: Sequence[str] | None, inp
     found = [name for name, kind in kinds.items() if kind not in ("id", "time")]
     if asked is None:
         return found
-    return [name for name in found if any(i == name or i.startswith((f"{name}=", f"{name}_missing")) for i in inputs)]
+    return [
+        name for name in found if any(i == name or i.startswith(tuple(name + made for made in _MADE)) for i in inputs)
+    ]
 
 
 def _refuse_gaps(dataset: Dataset, inputs: np.ndarray[Any, Any], names: Sequence[str]) -> None:

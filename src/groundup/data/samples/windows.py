@@ -12,15 +12,28 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, RecipeError
 from groundup.core.preprocessing import step_name
+from groundup.core.statistics import Moments, Quantiles
 from groundup.core.use import Use, make
-from groundup.data.prepare.columns import numbers, present_numbers
-from groundup.data.prepare.scaling import moments
+from groundup.data.augmentation.drawing import augmented, need_method
+from groundup.data.augmentation.series import Window
+from groundup.data.prepare.columns import known_numbers, merged, need_some, numbers, pieces
 from groundup.data.samples.raw import read_rows, without
 from groundup.data.samples.rows import choose_inputs, input_numbers, required_columns
-from groundup.data.samples.targets import absent, refuse_changed
+from groundup.data.samples.targets import (
+    TargetScale,
+    absent,
+    finish_scale,
+    from_scale,
+    merge_scales,
+    middle,
+    partial_scale,
+    refuse_changed,
+    to_scale,
+)
 
 Values = npt.NDArray[np.float64]
 Step = Callable[..., Values]
@@ -62,15 +75,34 @@ class EncodedWindows:
     def batch(
         self, positions: npt.NDArray[Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """``{"inputs": [B, T, F]}`` and ``{"targets": [B, H]}``, float32 and standardised."""
-        if augment:
-            raise DataError("Windows: there is no augmentation for windows; leave augment out of the recipe.")
-        inputs = {"inputs": torch.from_numpy(self._inputs(positions))}
-        if self.target is None:
-            return inputs, {}
-        scale = self.samples.need()["target"]
-        targets = (self._future(positions) - scale["mean"]) / scale["deviation"]
-        return inputs, {"targets": torch.from_numpy(targets.astype(np.float32))}
+        """``{"inputs": [B, T, F]}`` and ``{"targets": [B, H]}``, float32 and scaled.
+
+        Steps of ``augment`` that have ``change_window`` act in turn on standardised windows, those that mix come last.
+        """
+        if not augment:
+            inputs, targets = self._changed(positions, (), [])
+        else:
+            inputs, targets = augmented(self._changed, augment, self.rows, positions, (seed, epoch), None)
+        return {"inputs": inputs}, {} if targets is None else {"targets": targets}
+
+    def _changed(
+        self, positions: npt.NDArray[Any], steps: Sequence[Any], generators: Sequence[np.random.Generator]
+    ) -> tuple[Tensor, Tensor | None]:
+        need_method(steps, "change_window", "(rng, window)")
+        learned = self.samples.need()
+        inputs = self._inputs(positions)
+        targets = None if self.target is None else to_scale(self._future(positions), learned["target"])
+        numbers = np.array([learned["kinds"][name] == "number" for name in learned["inputs"]])
+        at = self.samples.sizes()["target_input"]
+        for i, rng in enumerate(generators if steps else ()):
+            future = np.zeros(0) if targets is None else targets[i]
+            window = Window(inputs[i].astype(np.float64), future, numbers, at)
+            for step in steps:
+                window = step.change_window(rng, window)
+            inputs[i] = window.inputs
+            if targets is not None:
+                targets[i] = window.targets
+        return torch.from_numpy(inputs), None if targets is None else torch.from_numpy(targets.astype(np.float32))
 
     def arrays(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Inputs [N, T, F] as the model sees them, and targets [N, H] in the user's units."""
@@ -123,6 +155,7 @@ class Windows:
     patterns as in a shell; without it they are all numbers and booleans, the target's own past among them. ``steps``
     (``groundup.data.series``) act inside each window, in the columns' own units, up to the forecast origin.
     Then each number is standardised by train's mean and deviation, and what is still missing becomes 0, train's mean.
+    The target is scaled by ``target_scale`` as in ``Rows``, and forecasts come back in its own units.
 
     A window with its horizon lies wholly within its split, so none crosses into another; one that spans a break in
     time, or whose target is missing somewhere, is left out and counted, for a target is never invented. A new window
@@ -136,6 +169,7 @@ class Windows:
     steps: Sequence[Step] = ()
     stride: int = 1
     task: str = "forecast"
+    target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -152,33 +186,50 @@ class Windows:
                 raise ValueError(f"steps[{i}]: {step_name(step)}: {error}") from error
 
     def fit(self, train: Dataset) -> Self:
-        """Learn each input's and the target's mean and deviation, and the usual step of time."""
-        train.need(self.target, by="Windows.target")
-        refuse_changed(train, self.target, "Windows")
-        if train.kinds[self.target] != "number":
+        """Learn each input's mean and deviation, the target's scale, and the usual step of time."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """Moments of the inputs, how the target lies, and the steps of time between these rows."""
+        shard.need(self.target, by="Windows.target")
+        refuse_changed(shard, self.target, "Windows")
+        if shard.kinds[self.target] != "number":
             raise DataError(
-                f"Windows.target: column {self.target!r} is of kind {train.kinds[self.target]}; forecasts are numbers."
+                f"Windows.target: column {self.target!r} is of kind {shard.kinds[self.target]}; forecasts are numbers."
             )
-        inputs = self._choose(train)
-        means, deviations = [], []
-        for name in inputs:
-            values = present_numbers(train, name, "Windows")
-            mean, deviation = moments(values) if train.kinds[name] == "number" else (0.0, 1.0)
-            means.append(mean)
-            deviations.append(deviation or 1.0)
-        mean, deviation = moments(present_numbers(train, self.target, "Windows.target"))
-        if not deviation:
-            raise DataError(
-                f"Windows.target: column {self.target!r} is constant: {mean} in all of train. Nothing can be learned."
-            )
+        return {
+            **pieces(shard, self._choose(shard), lambda name: Moments.of(known_numbers(shard, name, "Windows")).state),
+            "target": partial_scale(known_numbers(shard, self.target, "Windows.target"), self.target_scale),
+            "apart": Quantiles.of(_apart(shard)).state,
+            "kinds": dict(shard.kinds),
+        }
+
+    def merge(self, one: State, other: State) -> State:
+        """What both tell together."""
+        both = merged(one, other, lambda a, b: Moments.from_state(a).merge(Moments.from_state(b)).state)
+        apart = Quantiles.from_state(one["apart"]).merge(Quantiles.from_state(other["apart"]))
+        target = merge_scales(one["target"], other["target"])
+        return {**both, "target": target, "apart": apart.state, "kinds": one["kinds"]}
+
+    def finish(self, state: State) -> Self:
+        """The same builder with what was learned. Raises DataError for a column without a value."""
+        means, deviations, rows = [], [], state["rows"]
+        for name, column in state["columns"].items():
+            seen = Moments.from_state(column)
+            need_some(seen.count, rows, name, "Windows")
+            number = state["kinds"][name] == "number"
+            means.append(seen.mean if number else 0.0)
+            deviations.append((seen.deviation if number else 1.0) or 1.0)
+        need_some(Moments.from_state(state["target"]["moments"]).count, rows, self.target, "Windows.target")
+        apart = Quantiles.from_state(state["apart"])
         learned = {
-            "rows": len(train),
-            "inputs": inputs,
+            "rows": rows,
+            "inputs": list(state["columns"]),
             "means": means,
             "deviations": deviations,
-            "target": {"mean": mean, "deviation": deviation},
-            "step_s": _usual_step(train),
-            "kinds": dict(train.kinds),
+            "target": finish_scale(state["target"], self.target_scale, f"Windows.target: column {self.target!r}"),
+            "step_s": float(apart.at(0.5)[0]) if apart.count else None,
+            "kinds": state["kinds"],
         }
         return dataclasses.replace(self, learned=learned)
 
@@ -188,11 +239,17 @@ class Windows:
         return choose_inputs(train, train.of_kind("number", "boolean"), (), "Windows")
 
     def sizes(self) -> dict[str, Any]:
-        """``input_shape`` (T, F), ``in_features``, ``length``, ``horizon``, ``out_features`` (the horizon)."""
-        count = len(self.need()["inputs"])
+        """``input_shape`` (T, F), ``in_features``, ``length``, ``horizon``, ``out_features`` (the horizon).
+
+        ``target_input`` is the place among the inputs of the target's own past, None where it is not there or the
+        target is on another scale.
+        """
+        inputs = self.need()["inputs"]
+        same = self.target in inputs and self.target_scale == "z_score"
         return {
-            "input_shape": (self.length, count), "in_features": count, "length": self.length, "horizon": self.horizon,
-            "out_features": self.horizon,
+            "input_shape": (self.length, len(inputs)), "in_features": len(inputs), "length": self.length,
+            "horizon": self.horizon, "out_features": self.horizon,
+            "target_input": inputs.index(self.target) if same else None,
         }  # fmt: skip
 
     def encode(self, dataset: Dataset) -> EncodedWindows:
@@ -279,13 +336,11 @@ class Windows:
         return dataset
 
     def decode(self, output: Tensor) -> npt.NDArray[Any]:
-        """Outputs [N, H] as values float64 [N, H] in the target's own units."""
-        values = output.detach().to("cpu", torch.float64)
+        """Outputs [N, H] as values float64 [N, H] in the target's own units; of [N, H, K] the middle one of K."""
+        values = middle(output.detach().to("cpu", torch.float64), self.horizon)
         if values.numel() != len(values) * self.horizon:
             raise DataError(f"the model's output has shape {tuple(output.shape)}, expected [N, {self.horizon}].")
-        scale = self.need()["target"]
-        decoded: Values = values.reshape(len(values), self.horizon).numpy() * scale["deviation"] + scale["mean"]
-        return decoded
+        return from_scale(values.reshape(len(values), self.horizon).numpy(), self.need()["target"])
 
     def decode_targets(self, targets: Mapping[str, Tensor]) -> npt.NDArray[Any]:
         """A batch's targets as values [N, H] in the target's own units."""
@@ -329,10 +384,10 @@ def _seconds(dataset: Dataset) -> Values | None:
     return seconds
 
 
-def _usual_step(train: Dataset) -> float | None:
-    """The median time between two rows that follow each other, in seconds."""
-    seconds = _seconds(train)
-    return None if seconds is None or len(seconds) < 2 else float(np.median(np.diff(np.sort(seconds))))
+def _apart(shard: Dataset) -> Values:
+    """The times between two rows that follow each other, in seconds; none without a time column."""
+    seconds = _seconds(shard)
+    return np.empty(0) if seconds is None else np.diff(np.sort(seconds))
 
 
 def _in_time(dataset: Dataset, step_s: float | None) -> tuple[Dataset, npt.NDArray[np.bool_]]:

@@ -6,11 +6,25 @@ from groundup.data.sources.csv_files import csv
 from groundup.data.sources.images import idx, image_folder, image_table
 from groundup.data.sources.iterables import iterable
 from groundup.data.sources.json_files import json, json_lines
+from groundup.data.sources.parts import parts
 from groundup.data.sources.recognise import any_file
 from groundup.data.sources.text import standard_library, text_files
 from groundup.data.sources.text_lines import text_lines
 
 __all__ = [
-    "any_file", "arrow", "csv", "idx", "image_folder", "image_table", "iterable", "json", "json_lines", "parquet",
-    "scikit_learn", "standard_library", "text_files", "text_lines",
-]  # fmt: skip
+    "any_file",
+    "arrow",
+    "csv",
+    "idx",
+    "image_folder",
+    "image_table",
+    "iterable",
+    "json",
+    "json_lines",
+    "parquet",
+    "parts",
+    "scikit_learn",
+    "standard_library",
+    "text_files",
+    "text_lines",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,6 @@ import polars as pl
 
 from groundup.core.dataset import Dataset, Split, Splits
 from groundup.core.errors import DataError
-
-__all__ = ["by_hash", "by_time", "contiguous", "grouped", "random", "stratified"]
 
 Array = np.ndarray[Any, Any]
 
@@ -41,13 +40,13 @@ def stratified(dataset: Dataset, column: str, valid: float = 0.1, test: float = 
     Raises DataError for a missing value, and for a class with fewer rows than there are parts.
     """
     _check_fractions("stratified", dataset, valid, test)
-    values = _complete(dataset, column, "stratified")
+    values = complete(dataset, column, "stratified")
     num_parts = 1 + (valid > 0) + (test > 0)
     generator = np.random.default_rng(seed)
     part = np.full(len(dataset), TRAIN)
     owed_valid = owed_test = 0.0
     # In order of first appearance, so that the draw does not depend on how classes sort.
-    for value, positions in _groups(values):
+    for value, positions in groups(values):
         if len(positions) < num_parts:
             raise DataError(
                 f"stratified: the class {value!r} of {column!r} has {len(positions)} rows, fewer than the {num_parts} "
@@ -73,9 +72,9 @@ def by_hash(dataset: Dataset, column: str, valid: float = 0.1, test: float = 0.1
     raises DataError; so does a missing value.
     """
     _check_fractions("by_hash", dataset, valid, test)
-    values = _complete(dataset, column, "by_hash")
+    values = complete(dataset, column, "by_hash")
     part = np.full(len(dataset), TRAIN)
-    for value, positions in _groups(values):
+    for value, positions in groups(values):
         digest = hashlib.sha256(f"{seed}:{value}".encode("utf-8", "surrogatepass")).digest()
         place = int.from_bytes(digest[:8], "big") / 2**64
         part[positions] = TEST if place < test else VALID if place < test + valid else TRAIN
@@ -89,20 +88,9 @@ def by_time(dataset: Dataset, column: str, valid: float = 0.1, test: float = 0.1
     nothing is drawn. Raises DataError for a missing time, and for a column that holds neither times nor numbers.
     """
     _check_fractions("by_time", dataset, valid, test)
-    values = _complete(dataset, column, "by_time")
-    if not (values.dtype.is_temporal() or values.dtype.is_numeric()):
-        raise DataError(
-            f"by_time: the column {column!r} holds {values.dtype}, which has no order in time. Have the source read "
-            "it as a time (the csv source takes time = [...]), or name another column."
-        )
-    order = values.arg_sort().to_numpy().astype(np.int64)
-    ordered = values[order.tolist()]
-    # The place of the first row with the same time: where a cut may be made.
-    starts = np.flatnonzero(np.concatenate([[True], (ordered != ordered.shift(1)).to_numpy()[1:]]))
+    order, cut = times(dataset, column, "by_time")
     num_valid, num_test = _counts(len(dataset), valid, test)
-    cuts = [len(dataset) - num_test - num_valid, len(dataset) - num_test]
-    possible = np.append(starts, len(dataset))
-    first, second = (int(possible[np.argmin(np.abs(possible - cut))]) for cut in cuts)
+    first, second = cut(len(dataset) - num_test - num_valid), cut(len(dataset) - num_test)
     pieces = (order[:first], order[first:second], order[second:])
     return _checked("by_time", dataset, pieces, valid, test)
 
@@ -122,7 +110,7 @@ def contiguous(
         order = np.arange(len(dataset))
         first, second = len(order) - num_valid - num_test, len(order) - num_test
         return _checked("contiguous", dataset, (order[:first], order[first:second], order[second:]), valid, test)
-    texts = _complete(dataset, column, "contiguous")
+    texts = complete(dataset, column, "contiguous")
     if texts.dtype != pl.String:
         raise DataError(
             f"contiguous: the column {column!r} holds {texts.dtype}, and only text is cut. To cut the rows where they "
@@ -148,26 +136,76 @@ def grouped(dataset: Dataset, column: str, valid: float = 0.1, test: float = 0.1
     for fewer groups than parts.
     """
     _check_fractions("grouped", dataset, valid, test)
-    groups = [positions for _, positions in _groups(_complete(dataset, column, "grouped"))]
+    found = [positions for _, positions in groups(complete(dataset, column, "grouped"))]
     num_parts = 1 + (valid > 0) + (test > 0)
-    if len(groups) < num_parts:
+    if len(found) < num_parts:
         raise DataError(
-            f"grouped: {column!r} has {len(groups)} distinct values, fewer than the {num_parts} parts; "
+            f"grouped: {column!r} has {len(found)} distinct values, fewer than the {num_parts} parts; "
             "cut rows with 'random', or ask for fewer parts by test = 0.0."
         )
     lacking = np.array([1 - valid - test, valid, test]) * len(dataset)
     lacking[1:][np.array([valid, test]) == 0] = -np.inf
     part = np.full(len(dataset), TRAIN)
-    order = np.random.default_rng(seed).permutation(len(groups))
+    order = np.random.default_rng(seed).permutation(len(found))
     empty = set(np.flatnonzero(np.isfinite(lacking)).tolist())
     for number, index in enumerate(order.tolist()):
         # The last groups go to the parts that have none yet.
         choices = sorted(empty) if len(order) - number <= len(empty) else range(3)
         chosen = max(choices, key=lambda choice: lacking[choice])
-        part[groups[index]] = chosen
-        lacking[chosen] -= len(groups[index])
+        part[found[index]] = chosen
+        lacking[chosen] -= len(found[index])
         empty.discard(chosen)
     return _taken("grouped", dataset, part, valid, test)
+
+
+NAMES = {
+    "train": ("train", "training", "learn"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing", "holdout"),
+}
+"""What the parts are called where data come split already."""
+
+
+def given(
+    dataset: Dataset,
+    column: str = "split",
+    valid: float = 0.1,
+    names: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+) -> Splits:
+    """The parts as ``column`` names them, such as train, valid and test, in whatever case; the column itself goes.
+
+    ``names`` says what each part is called where it is not one of the usual ways (``{ train = ["a", "b"], test = ["c"]
+    }``). Where no row is of the valid part, the share ``valid`` of train's rows is drawn for it by chance. Raises
+    DataError for a missing or unknown name, and for a train part without rows.
+    """
+    values = complete(dataset, column, "given").cast(pl.String)
+    strange = sorted(set(names or ()) - set(PARTS))
+    if strange:
+        raise DataError(f"given.names: read {strange[0]!r}, expected {', '.join(PARTS)}.")
+    known = {name.lower(): number for number, part in enumerate(PARTS) for name in (names or NAMES).get(part, ())}
+    found = values.str.strip_chars().str.to_lowercase()
+    unknown = values.filter(~found.is_in(list(known))).unique(maintain_order=True).to_list()
+    if unknown:
+        raise DataError(
+            f"given: {column!r} holds {unknown[0]!r}, which names no part. Known are {', '.join(known)}; say others by "
+            f'names = {{ train = ["{unknown[0]}"], ... }}.'
+        )
+    part = found.replace_strict(known, return_dtype=pl.Int64).to_numpy().copy()
+    dataset = dataset.with_frame(dataset.frame.drop(column))
+    dataset = dataclasses.replace(dataset, kinds={n: kind for n, kind in dataset.kinds.items() if n != column})
+    train = np.flatnonzero(part == TRAIN)
+    if not (part == VALID).any():
+        _check_fractions("given", dataset, valid, 0.0)
+        num_valid, _ = _counts(len(train), valid, 0.0)
+        part[np.random.default_rng(seed).permutation(train)[:num_valid]] = VALID
+    if not (part == TRAIN).any():
+        raise DataError(f"given: no row of {column!r} is left to train on.")
+    pieces = [np.flatnonzero(part == number) for number in range(3)]
+    return Splits(*(dataset.take(piece, name) for piece, name in zip(pieces, _NAMED, strict=True)))
+
+
+_NAMED: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def _check_fractions(name: str, dataset: Dataset, valid: float, test: float, rows_are_cut: bool = False) -> None:
@@ -195,7 +233,27 @@ def _whole(amount: float, low: int, high: int) -> int:
     return max(low, min(round(amount), high))
 
 
-def _complete(dataset: Dataset, column: str, by: str) -> pl.Series:
+def times(dataset: Dataset, column: str, by: str) -> tuple[Array, Callable[[int], int]]:
+    """Positions in order of time, and the nearest place to a wanted one where two different times meet.
+
+    Raises DataError for a missing time, and for a column that holds neither times nor numbers.
+    """
+    values = complete(dataset, column, by)
+    if not (values.dtype.is_temporal() or values.dtype.is_numeric()):
+        raise DataError(
+            f"{by}: the column {column!r} holds {values.dtype}, which has no order in time. Have the source read "
+            "it as a time (the csv source takes time = [...]), or name another column."
+        )
+    order = values.arg_sort().to_numpy().astype(np.int64)
+    ordered = values[order.tolist()]
+    # The place of the first row with the same time: where a cut may be made.
+    starts = np.flatnonzero(np.concatenate([[True], (ordered != ordered.shift(1)).to_numpy()[1:]]))
+    possible = np.append(starts, len(dataset))
+    return order, lambda wanted: int(possible[np.argmin(np.abs(possible - wanted))])
+
+
+def complete(dataset: Dataset, column: str, by: str) -> pl.Series:
+    """A column to split by. Raises DataError that names rows without a value."""
     dataset.need(column, by=by)
     values = dataset.frame[column]
     if values.null_count():
@@ -208,7 +266,7 @@ def _complete(dataset: Dataset, column: str, by: str) -> pl.Series:
     return values
 
 
-def _groups(values: pl.Series) -> list[tuple[Any, Array]]:
+def groups(values: pl.Series) -> list[tuple[Any, Array]]:
     """(value, positions) in order of first appearance."""
     found = (
         pl.DataFrame({"value": values})

@@ -1,74 +1,15 @@
-"""Losses: each takes a model's output and the targets and gives their mean, in fp32 whatever the model computed in."""
+"""Cross entropy over a large vocabulary, a chunk of positions at a time, so that the logits never exist as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from groundup.core.errors import DataError, RecipeError
-
-__all__ = ["binary_cross_entropy", "cross_entropy", "focal", "huber", "mae", "mse"]
-
-MASKED = -100
-"""The target that marks a position as not learned from."""
-
-
-def mse(output: Tensor, targets: Tensor) -> Tensor:
-    """Mean of (output - target)^2. Shapes equal, or output with one more dimension of size 1."""
-    return F.mse_loss(*_alike(output, targets))
-
-
-def mae(output: Tensor, targets: Tensor) -> Tensor:
-    """Mean of |output - target|. Shapes equal, or output with one more dimension of size 1."""
-    return F.l1_loss(*_alike(output, targets))
-
-
-def huber(output: Tensor, targets: Tensor, delta: float = 1.0) -> Tensor:
-    """Mean of e^2 / 2 where |e| <= delta, of delta * (|e| - delta / 2) beyond, e = output - target. Huber 1964."""
-    return F.huber_loss(*_alike(output, targets), delta=delta)
-
-
-def cross_entropy(
-    output: Tensor, targets: Tensor, label_smoothing: float = 0.0, weight: Sequence[float] | None = None
-) -> Tensor:
-    """Mean of -log softmax(output)[target]: logits [N, C] or [..., C], targets [N] or [...] int64, -100 is masked.
-
-    ``weight`` counts each class so many times; the mean is over those counts. ``label_smoothing`` e makes
-    the target 1 - e + e / C for its class and e / C for others (Szegedy et al. 2016, section 7).
-    """
-    logits, labels = _classes(output, targets)
-    counts = None if weight is None else _class_weights(weight, logits)
-    return F.cross_entropy(logits, labels, counts, ignore_index=MASKED, label_smoothing=label_smoothing)
-
-
-def focal(output: Tensor, targets: Tensor, gamma: float = 2.0, weight: Sequence[float] | None = None) -> Tensor:
-    """Mean of -(1 - p)^gamma * log p, p = softmax(output)[target]: easy samples count less. Lin et al. 2017, eq. 4.
-
-    Logits [N, C] or [..., C], targets [N] or [...] int64, -100 is masked; ``weight`` is the paper's alpha by class,
-    and the mean is over samples.
-    """
-    logits, labels = _classes(output, targets)
-    kept = labels != MASKED
-    logits, labels = logits[kept], labels[kept]
-    log_p = F.log_softmax(logits, dim=-1).gather(1, labels[:, None]).squeeze(1)
-    terms = -((1 - log_p.exp()) ** gamma) * log_p
-    if weight is not None:
-        terms = terms * _class_weights(weight, logits)[labels]
-    return terms.mean()
-
-
-def binary_cross_entropy(output: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
-    """Mean of -w * t * log p - (1 - t) * log(1 - p), p = sigmoid(output): logits and targets of equal shape.
-
-    ``positive_weight`` w counts each positive so many times.
-    """
-    logits, labels = _alike(output, targets)
-    return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=logits.new_tensor(positive_weight))
+from groundup.nn.losses.reading import MASKED
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int | None = None) -> Tensor:
@@ -176,36 +117,3 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if for_weight is not None:
             for_weight = (for_weight * scale).to(weight_dtype)
         return for_hidden, for_weight, None, None, None, None
-
-
-def _exact(values: Tensor) -> Tensor:
-    """fp32 for the short float types and whole numbers; fp32 and fp64 stay."""
-    return values if values.dtype in (torch.float32, torch.float64) else values.float()
-
-
-def _alike(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in one exact type and of one shape; broadcasting is refused, since [B, 1] - [B] would be [B, B]."""
-    if output.shape == (*targets.shape, 1):
-        output = output.squeeze(-1)
-    elif targets.shape == (*output.shape, 1):
-        targets = targets.squeeze(-1)
-    if output.shape != targets.shape:
-        raise RecipeError(f"loss: output {tuple(output.shape)} and targets {tuple(targets.shape)} differ in shape.")
-    output = _exact(output)
-    return output, targets.to(output.dtype)
-
-
-def _classes(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [N, C] and labels [N]."""
-    if output.shape[:-1] != targets.shape or targets.is_floating_point():
-        raise RecipeError(
-            f"loss: expected logits [..., C] and whole-numbered targets [...], read {tuple(output.shape)} "
-            f"and {tuple(targets.shape)} of {targets.dtype}."
-        )
-    return _exact(output).flatten(0, -2), targets.flatten().long()
-
-
-def _class_weights(weight: Sequence[float], logits: Tensor) -> Tensor:
-    if len(weight) != logits.shape[-1]:
-        raise RecipeError(f"loss.weight: read {len(weight)} numbers for {logits.shape[-1]} classes.")
-    return logits.new_tensor(list(weight))

@@ -1,0 +1,280 @@
+"""Texts with a class or a number to predict: words by number, their vocabulary learned on train."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from groundup.core.contract import State
+from groundup.core.dataset import ROW, Dataset, Kind
+from groundup.core.errors import DataError
+from groundup.core.preprocessing import as_tensor
+from groundup.core.statistics import merge_counts
+from groundup.data.augmentation.text import rewrite_text
+from groundup.data.augmentation.words import Language, Words, cut
+from groundup.data.samples.raw import read_rows
+from groundup.data.samples.targets import (
+    TargetScale,
+    class_names,
+    decode_output,
+    decode_target,
+    encode_target,
+    finish_target,
+    merge_targets,
+    partial_target,
+    present_output,
+    target_sizes,
+)
+from groundup.data.samples.text import documents
+
+PADDING, UNKNOWN, RESERVED = 0, 1, 2
+"""What fills a text up to the common length, a word that train did not have, and the first word's number."""
+
+BAG = 2000
+"""So many words are counted for what is no network."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedTexts:
+    """Texts ready for the model: words are kept, so that augmentation may change them anew each epoch."""
+
+    dataset: Dataset
+    samples: LabelledText
+    words: tuple[Words, ...]
+    numbers: np.ndarray[Any, Any]
+    """int64 [N, T] of the texts as they are."""
+    targets: np.ndarray[Any, Any] | None
+    rows: np.ndarray[Any, Any]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(
+        self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """``{"inputs": [B, T]}`` int64, 0 behind a text's end, and ``{"targets": ...}``."""
+        numbers = self.numbers[positions]
+        if augment:
+            changed = self._rewritten(positions, augment, seed, epoch)
+            numbers = np.stack([self.samples.number(words) for words in changed])
+        targets = {} if self.targets is None else {"targets": as_tensor(self.targets[positions])}
+        return {"inputs": as_tensor(numbers)}, targets
+
+    def augmented(
+        self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
+    ) -> list[str]:
+        """These texts as training sees them, to look at."""
+        return [words.text for words in self._rewritten(positions, augment, seed, epoch)]
+
+    def _rewritten(self, positions: np.ndarray[Any, Any], augment: Sequence[Any], seed: int, epoch: int) -> list[Words]:
+        return [
+            rewrite_text(self.words[position].keeping(self.samples.label_words), augment, seed, epoch, row)
+            for position, row in zip(positions.tolist(), self.rows[positions].tolist(), strict=True)
+        ]
+
+    def arrays(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """What a linear model of text is given, how often each of train's 2,000 most frequent words stands in a text
+        [N, 2000], and targets [N]: class numbers or values."""
+        if self.targets is None:
+            raise DataError("LabelledText: these texts have no targets.")
+        size = min(BAG, len(self.samples.need()["words"]))
+        counts = np.zeros((len(self), size), dtype=np.float32)
+        place = self.numbers - RESERVED
+        row, column = np.nonzero((place >= 0) & (place < size))
+        np.add.at(counts, (row, place[row, column]), 1)
+        return counts, decode_target(as_tensor(self.targets), self.samples.need()["target"])
+
+    def describe(self, position: int) -> dict[str, Any]:
+        """One text as it is and as the model sees it, word by word, and its target decoded."""
+        shown: dict[str, Any] = {
+            "text": self.words[position].text,
+            "words": _spelled(self.numbers[position], self.samples.need()["words"]),
+        }
+        if self.targets is not None:
+            learned = self.samples.need()["target"]
+            value = decode_target(as_tensor(self.targets[[position]]), learned)[0]
+            shown[f"target {self.samples.target}"] = (
+                learned["classes"][int(value)] if "classes" in learned else float(value)
+            )
+        return shown
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledText:
+    """Each text is a sample: its words and signs as numbers int64 [T], 0 behind its end; ``target`` is predicted.
+
+    Text with Chinese characters is cut into words by jieba, other text at spaces and signs (``language`` "auto");
+    case is ignored. The vocabulary is train's most frequent words: at most ``vocab_size``, each at least ``min_count``
+    times. A word that it lacks becomes 1, or, with ``buckets``, one of so many further numbers by its CRC-32, so that
+    words which augmentation brings in can be learned. T is the longest text of train, at most ``length``; what is
+    longer is cut off. A model tells padding by its number, as ``TextCNN`` does. ``target`` and ``target_scale`` are
+    as in ``Rows``. Augmentation rewrites train's words before they are numbered; the words of class names are
+    protected from it.
+    """
+
+    target: str
+    column: str = "text"
+    length: int = 256
+    vocab_size: int = 20_000
+    min_count: int = 1
+    buckets: int = 0
+    language: Language = "auto"
+    task: Literal["auto", "classify", "regress"] = "auto"
+    target_scale: TargetScale = "z_score"
+    learned: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("length", "vocab_size", "min_count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: read {getattr(self, name)}, expected at least 1.")
+        if self.buckets < 0:
+            raise ValueError(f"buckets: read {self.buckets}, expected 0 or more.")
+
+    def fit(self, train: Dataset) -> Self:
+        """Learn the vocabulary, the length and the target. Raises DataError for a text that is missing."""
+        return self.finish(self.partial(train))
+
+    def partial(self, shard: Dataset) -> State:
+        """How often each word stands in these texts, the longest one's length, and targets."""
+        counts: Counter[str] = Counter()
+        longest = 0
+        for text in documents(shard, self.column, "LabelledText"):
+            words = _tokens(cut(text, self.language))
+            counts.update(words)
+            longest = max(longest, len(words))
+        target = partial_target(shard, self.target, "LabelledText", self.target_scale)
+        return {"rows": len(shard), "counts": dict(counts), "longest": longest, "target": target}
+
+    def merge(self, one: State, other: State) -> State:
+        """Of both together."""
+        return {
+            "rows": one["rows"] + other["rows"],
+            "counts": merge_counts(one["counts"], other["counts"]),
+            "longest": max(one["longest"], other["longest"]),
+            "target": merge_targets(one["target"], other["target"]),
+        }
+
+    def finish(self, state: State) -> Self:
+        """The same builder with what was learned."""
+        target = finish_target(state["target"], self.target, self.task, "LabelledText", self.target_scale)
+        frequent = [pair for pair in state["counts"].items() if pair[1] >= self.min_count]
+        frequent.sort(key=lambda pair: (-pair[1], pair[0]))
+        words = [word for word, _ in frequent[: self.vocab_size]]
+        if not words:
+            raise DataError(f"LabelledText: no word of {self.column!r} stands {self.min_count} times in train.")
+        learned = {
+            "rows": state["rows"], "words": words, "length": min(self.length, state["longest"]), "target": target,
+        }  # fmt: skip
+        return dataclasses.replace(self, task=target["task"], learned=learned)
+
+    def sizes(self) -> dict[str, Any]:
+        """``vocab_size`` (padding, unknown and buckets counted), ``length``, ``input_shape`` and the target's."""
+        learned = self.need()
+        size = RESERVED + len(learned["words"]) + self.buckets
+        length = learned["length"]
+        return {"vocab_size": size, "length": length, "input_shape": (length,), **target_sizes(learned["target"])}
+
+    def encode(self, dataset: Dataset) -> EncodedTexts:
+        """The texts as words and numbers; how many words train did not have is noted."""
+        learned = self.need()
+        targets = encode_target(dataset, self.target, learned["target"], "LabelledText")
+        texts = documents(dataset, self.column, "LabelledText")
+        words = tuple(cut(text, self.language) for text in texts)
+        tokens = [_tokens(one) for one in words]
+        numbers = np.zeros((len(words), learned["length"]), dtype=np.int64)
+        for i, one in enumerate(words):
+            numbers[i] = self.number(one)
+        strange = sum(token not in self._numbers for one in tokens for token in one)
+        cut_off = sum(len(one) > learned["length"] for one in tokens)
+        notes = [f"{strange} of {sum(map(len, tokens))} words are not in train's vocabulary"] if strange else []
+        notes += [f"{cut_off} texts are longer than {learned['length']} words and cut off"] if cut_off else []
+        rows = dataset.frame[ROW].to_numpy()
+        return EncodedTexts(dataset, self, words, numbers, targets, rows, tuple(notes))
+
+    def number(self, words: Words) -> np.ndarray[Any, Any]:
+        """The numbers of a text's words int64 [T]; a text without any is one unknown word."""
+        length, known = self.need()["length"], self._numbers
+        first = RESERVED + len(known)
+        tokens = _tokens(words)[:length]
+        found = [known.get(token) or _strange(token, first, self.buckets) for token in tokens] or [UNKNOWN]
+        return np.array(found + [PADDING] * (length - len(found)), dtype=np.int64)
+
+    def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
+        """A text, a list of texts, or rows as ``Rows`` reads them: dicts, a frame, the path of a CSV or JSON file."""
+        items = list(raw) if isinstance(raw, (list, tuple)) else [raw]
+        tables = (Path, pl.DataFrame, Mapping)
+        if any(isinstance(item, tables) for item in items) or (isinstance(raw, str) and _is_table(raw)):
+            kinds = {name: kind for name, kind in (schema or {self.column: "text"}).items() if name != self.target}
+            return read_rows(raw, kinds, [self.column], "LabelledText")
+        for item in items:
+            if not isinstance(item, str) or not item.strip():
+                raise DataError(f"LabelledText: read {item!r:.80}, expected some text.")
+        frame = pl.DataFrame({self.column: items}, schema={self.column: pl.String})
+        return dataclasses.replace(Dataset.of(frame, {self.column: "text"}, origin="the text"), split="serve")
+
+    def decode(self, output: Tensor) -> np.ndarray[Any, Any]:
+        """Logits [N, C] as probabilities [N, C], or [N, 1] as values [N] in the target's own units."""
+        return decode_output(output, self.need()["target"])
+
+    def decode_targets(self, targets: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
+        """Class numbers [N], or values [N] in the target's own units."""
+        return decode_target(targets["targets"], self.need()["target"])
+
+    def present(self, decoded: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+        """The label with its probabilities, or the value, for each text."""
+        return present_output(decoded, self.need()["target"])
+
+    def need(self) -> Mapping[str, Any]:
+        """What was learned. Raises DataError before ``fit``."""
+        if self.learned is None:
+            raise DataError("LabelledText: has learned nothing yet; call fit(train) first.")
+        return self.learned
+
+    @functools.cached_property
+    def label_words(self) -> frozenset[str]:
+        """The words of the class names, which augmentation leaves alone."""
+        target = self.need()["target"]
+        names = class_names(target) if "classes" in target else []
+        return frozenset(word.lower() for name in names for word in [name, *name.replace("_", " ").split()])
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: RESERVED + i for i, word in enumerate(self.need()["words"])}
+
+
+def _tokens(words: Words) -> list[str]:
+    """Words and signs in lower case, without the white space between them."""
+    return [piece.lower() for piece in words.pieces if not piece.isspace()]
+
+
+def _strange(word: str, first: int, buckets: int) -> int:
+    """The number of a word that train did not have: one of the buckets, which begin at ``first``, where there are."""
+    return first + zlib.crc32(word.encode("utf-8", "surrogatepass")) % buckets if buckets else UNKNOWN
+
+
+def _spelled(numbers: np.ndarray[Any, Any], words: list[str]) -> list[str]:
+    """The words of numbers, without padding."""
+    known = numbers[numbers != PADDING] - RESERVED
+    return [words[place] if 0 <= place < len(words) else "<unknown>" for place in known.tolist()]
+
+
+def _is_table(raw: str) -> bool:
+    """Whether a string is the path of a table, or JSON, and no text."""
+    if raw.lstrip().startswith(("{", "[{")):
+        return True
+    return (
+        len(raw) < 1000
+        and "\n" not in raw
+        and Path(raw).suffix.lower() in (".csv", ".tsv", ".json")
+        and Path(raw).is_file()
+    )

@@ -1,0 +1,168 @@
+"""Samples of shards, ready for the model: a few shards are in memory, in whatever order samples are asked for.
+
+An epoch goes through the shards in an order of its own, a few at a time, and through the rows of those few by chance,
+drawn from (seed, epoch) alone; so a bookmark still says all that resuming needs.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from groundup.core.errors import DataError
+from groundup.core.plan import format_bytes
+from groundup.core.preprocessing import step_name
+from groundup.data.shards.carry import Workshop
+from groundup.data.shards.exchange import Array
+from groundup.data.shards.folder import Piece, Shards
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARDS_AT_ONCE = 4
+"""Shards that rows are mixed within, and that are held in memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochOrder:
+    """The order of one epoch, of which as much is drawn as is asked for: ``order[start:stop]`` are positions."""
+
+    starts: Array
+    """Position of each shard's first sample, and the number of samples [N + 1]."""
+    seed: int
+    epoch: int
+    drawn: dict[int, Array] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @functools.cached_property
+    def windows(self) -> list[Array]:
+        """The shards in the order of the epoch, a few at a time."""
+        shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.starts) - 1)
+        return [shuffled[i : i + SHARDS_AT_ONCE] for i in range(0, len(shuffled), SHARDS_AT_ONCE)]
+
+    @functools.cached_property
+    def ends(self) -> Array:
+        """Place in the order behind each window's last sample."""
+        return np.cumsum([(self.starts[window + 1] - self.starts[window]).sum() for window in self.windows])
+
+    def __getitem__(self, cut: slice) -> Array:
+        start, stop, _ = cut.indices(len(self))
+        found = [np.zeros(0, dtype=np.int64)]
+        for number in range(int(np.searchsorted(self.ends, start, side="right")), len(self.windows)):
+            begins = int(self.ends[number - 1]) if number else 0
+            if begins >= stop:
+                break
+            found.append(self._window(number)[max(0, start - begins) : stop - begins])
+        return np.concatenate(found)
+
+    def _window(self, number: int) -> Array:
+        if number not in self.drawn:
+            if len(self.drawn) >= 2:  # a batch may lie across two
+                self.drawn.pop(min(self.drawn))
+            positions = np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in self.windows[number]])
+            self.drawn[number] = np.random.default_rng([self.seed, self.epoch, number]).permutation(positions)
+        return self.drawn[number]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedShards:
+    """One split as samples, encoded a shard at a time when they are asked for."""
+
+    pieces: Sequence[Piece]
+    samples: Any
+    starts: Array
+    rows: Array
+    """For each sample the ``_row`` it came from."""
+    memory_bytes: int
+    held: collections.OrderedDict[int, Any] = dataclasses.field(default_factory=collections.OrderedDict)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def order(self, seed: int, epoch: int) -> EpochOrder:
+        """The order of one epoch, drawn from (seed, epoch)."""
+        return EpochOrder(self.starts, seed, epoch)
+
+    def batch(
+        self, positions: Array, augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(inputs, targets) of these samples, in this order."""
+        import torch
+
+        positions = np.asarray(positions)
+        shard = np.searchsorted(self.starts, positions, side="right") - 1
+        order = np.argsort(shard, kind="stable")
+        parts = []
+        for number in np.unique(shard).tolist():
+            within = positions[shard == number] - self.starts[number]
+            parts.append(self._shard(number).batch(within, augment, seed, epoch))
+        back = torch.from_numpy(np.argsort(order, kind="stable"))
+        inputs, targets = (
+            {name: torch.cat([part[side][name] for part in parts])[back] for name in parts[0][side]} for side in (0, 1)
+        )
+        return inputs, targets
+
+    def _shard(self, number: int) -> Any:
+        if number in self.held:
+            self.held.move_to_end(number)
+        else:
+            while len(self.held) >= SHARDS_AT_ONCE:
+                self.held.popitem(last=False)
+            self.held[number] = self.samples.encode(self.pieces[number].read())
+        return self.held[number]
+
+    def arrays(self) -> tuple[Array, Array]:
+        """Inputs and targets of all samples, as baselines take them. Raises DataError when they do not fit."""
+        size = sum(one.nbytes for one in self._shard(0).arrays()) * len(self.pieces)
+        if size * 2 > self.memory_bytes:
+            raise DataError(
+                f"a baseline sees all {len(self):,} samples at once, and their {format_bytes(size)} do not fit in half "
+                f"of a memory of {format_bytes(self.memory_bytes)}. Take baselines = [], or raise recipe.data.memory."
+            )
+        found = [self._shard(number).arrays() for number in range(len(self.pieces))]
+        return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
+
+    def describe(self, position: int) -> dict[str, Any]:
+        """One sample as the model sees it."""
+        number = int(np.searchsorted(self.starts, position, side="right")) - 1
+        described: dict[str, Any] = self._shard(number).describe(int(position - self.starts[number]))
+        return described
+
+
+def encode_shards(shop: Workshop, samples: Any, shards: Shards, stage: str) -> EncodedShards:
+    """Every shard encoded once, so that what cannot be is told before training, and counted.
+
+    Raises DataError as the builder does, and for one whose samples go across rows of several shards.
+    """
+    if not getattr(samples, "BY_ROW", False):
+        raise DataError(
+            f"{step_name(samples)}: its samples are made of all rows together, so it needs them in memory, and "
+            f"{format_bytes(shards.size_bytes)} do not fit. Raise recipe.data.memory, or take fewer rows."
+        )
+    folder = shop.stage(stage)
+    pieces = shards.pieces()
+    tasks = [(piece, samples, folder / f"{i}.npy") for i, piece in enumerate(pieces)]
+    counts = list(shop.executor.each(count_samples, tasks))
+    rows = np.lib.format.open_memmap(folder / "rows.npy", "w+", dtype=np.uint64, shape=(sum(counts),))
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    for i in range(len(pieces)):
+        rows[starts[i] : starts[i + 1]] = np.load(folder / f"{i}.npy")
+    rows.flush()
+    if not sum(counts):
+        return EncodedShards(pieces, samples, starts, np.zeros(0, dtype=np.uint64), shop.room.memory_bytes)
+    return EncodedShards(pieces, samples, starts, np.load(folder / "rows.npy", mmap_mode="r"), shop.room.memory_bytes)
+
+
+def count_samples(piece: Piece, samples: Any, path: Path) -> int:
+    """A task: one shard encoded, the rows of its samples written down, and their number given back."""
+    encoded = samples.encode(piece.read())
+    np.save(path, np.asarray(encoded.rows))
+    return len(encoded)

@@ -1,0 +1,47 @@
+"""Mistral: a Llama whose layers see a window of steps. Jiang et al. 2023."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from groundup.models.config import OLD_TABLES, STANDARD, TIED, DecoderConfig
+from groundup.nn.decoder import Block, Decoder, start_small
+from groundup.nn.feed_forward import GatedFeedForward
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MistralConfig(DecoderConfig):
+    """The sizes of a Mistral, under the names of its published config.json."""
+
+    sliding_window: int | None = 4096
+    """Steps that each layer sees, None for all."""
+
+    FIXED: ClassVar[Mapping[str, Any]] = {"model_type": "mistral", "hidden_act": "silu"}
+
+
+class Mistral(Decoder):
+    """A language model: tokens [B, T] -> logits [B, T, V], or with targets their mean cross entropy."""
+
+    CONFIG = MistralConfig
+    ARCHITECTURE = "MistralForCausalLM"
+    WEIGHTS = STANDARD
+    UNUSED = OLD_TABLES
+    TIED = TIED
+
+    def __init__(self, config: MistralConfig) -> None:
+        self.config = config
+        positions = config.rotary()
+        blocks = (
+            Block(
+                layer,
+                config.attention(window=config.sliding_window),
+                GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
+                (config.norm(), config.norm()),
+                positions,
+            )
+            for layer in range(config.num_hidden_layers)
+        )
+        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        start_small(self)
