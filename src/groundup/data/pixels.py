@@ -33,6 +33,13 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow reads."""
+    Image.init()
+    return tuple(form for form in FORMATS if form in Image.OPEN)
+
+
 def open_image(data: bytes, where: str, room: tuple[int, int] | None = None) -> Image.Image:
     """A picture decoded whole, turned as its EXIF entry says. Raises DataError that begins with ``where``.
 

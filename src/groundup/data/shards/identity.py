@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,6 @@ from groundup.core.recipe import Recipe
 
 def identity(recipe: Recipe) -> dict[str, Any]:
     """All that the result of cleaning depends on, as plain values; who does the work is no part of it."""
-    from groundup import __version__
-
     data = {name: value for name, value in recipe.to_dict()["data"].items() if name not in ("runner", "augment")}
     source = data.get("source")
     arguments = source if isinstance(source, dict) else {}
@@ -19,7 +18,7 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     return {
         "recipe.data": data,
         "recipe.seed": recipe.seed,
-        "groundup": __version__,
+        "groundup": metadata.version("groundup"),
         "the source": {path.name: _stamp(path) for path in paths if path.exists()},
         "code beside the recipe": {path.name: _stamp(path) for path in sorted(recipe.folder.glob("*.py"))},
     }
