@@ -59,7 +59,7 @@ class Task:
 
 def task(name: str, file: str, numbers: list[str], group: str, seed: int, most: int | None = None) -> Task:
     """Rows that are whole in truth, shuffled, with a tenth of their numbers hidden."""
-    frame = csv(DATA / file, missing=["NA", ""]).frame.select([*numbers, group]).drop_nulls()
+    frame = csv(DATA / file, missing=["NA", ""])().frame.select([*numbers, group]).drop_nulls()
     rng = np.random.default_rng(seed)
     frame = frame[rng.permutation(frame.height)[:most]]
     truth = frame.select(numbers).to_numpy().astype(np.float64)

@@ -196,3 +196,49 @@ def test_a_part_of_ones_own_that_is_no_python(folder: Path, capsys: pytest.Captu
     assert "broken_part.py, line 1" in refused(
         capsys, "train", write_recipe(folder), "training.objective.loss=broken_part:loss"
     )
+
+
+def test_rows_that_cannot_be_read_lie_in_the_quarantine_of_the_run(folder: Path) -> None:
+    table = folder / "table.csv"
+    table.write_text(table.read_text(encoding="utf-8") + "1,2\n", encoding="utf-8")
+    assert main(["train", write_recipe(folder), "--out", "run"]) == 0
+    (line,) = (folder / "run" / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
+    found = json.loads(line)
+    assert (found["line"], found["text"]) == (62, "1,2")
+    assert found["reason"].startswith("wrong number of cells")
+    data = json.loads((folder / "run" / "data.json").read_text(encoding="utf-8"))
+    assert (data["read"], data["accepted"], data["rejected"]) == (61, 60, 1)
+    assert sum(data["rows"].values()) == 60
+    schema = json.loads((folder / "run" / "schema.json").read_text(encoding="utf-8"))
+    assert schema["columns"]["kind"]["categories"] == ["b", "a"] or schema["columns"]["kind"]["categories"] == [
+        "a",
+        "b",
+    ]
+
+
+def test_too_many_rows_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = folder / "table.csv"
+    table.write_text(table.read_text(encoding="utf-8") + "1,2\n" * 10, encoding="utf-8")
+    found = refused(capsys, "train", write_recipe(folder))
+    assert "table.csv, line 62: wrong number of cells" in found
+    assert "max_rejected" in found
+
+
+def test_a_source_of_ones_own_and_what_is_declared_for_predictions(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "my_rows.py").write_text(
+        "def rows():\n    for i in range(60):\n        yield {'width': i % 7, 'height': i % 11, 'kind': 'ab'[i % 2]}\n",
+        encoding="utf-8",
+    )
+    text = Path(write_recipe(folder)).read_text(encoding="utf-8")
+    text = text.replace('{ use = "csv", path = "table.csv" }', '{ use = "my_rows:rows" }')
+    (folder / "mine.toml").write_text(
+        text.replace("[data]", '[data]\non_new = { out_of_range = "clip" }'), encoding="utf-8"
+    )
+    assert main(["train", "mine.toml", "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "run", '{"width": 900, "height": 3}']) == 0
+    clipped = capsys.readouterr().out
+    assert "width: out of range" in clipped
+    assert "clipped" in clipped

@@ -34,7 +34,7 @@ from groundup.data.sources import (
     text_lines,
 )
 
-QUICK, LONG = 60, 3000
+QUICK, LONG = 60, 1000
 
 checked = settings(
     max_examples=QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=5000

@@ -356,6 +356,15 @@ def test_shards_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
             assert pl.concat([shard.frame for shard in shards]).equals(whole.frame)
 
 
+@pytest.mark.parametrize("distinct", [49, 50, 51])
+def test_a_missing_value_counts_as_one_of_the_different_values(tmp_path: Path, distinct: int) -> None:
+    words = [f"w{i % distinct}" for i in range(90)]
+    for gap in ("", "w0"):
+        dataset = csv(write(tmp_path, "n,word\n" + "".join(f"{i},{w}\n" for i, w in enumerate([*words, gap]))))()
+        assert dataset.kinds["word"] == infer_kind(dataset.frame["word"])
+        assert dataset.kinds["word"] == ("text" if distinct + (gap == "") > 50 else "category")
+
+
 def test_kinds_are_those_that_are_inferred_from_the_whole(shared_data: Path) -> None:
     for path in sorted(shared_data.glob("tab_*/*.csv")):
         dataset = csv(path)()

@@ -49,7 +49,7 @@ def frame_of(rows: Any, origin: str) -> Made:
     if whole is not None:
         frame, notes = plain_frame(whole, origin)
         return Made(frame, Quarantine(frame.height, frame.height), notes)
-    if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
+    if isinstance(rows, (str, bytes, np.ndarray)) or not isinstance(rows, Iterable):
         raise DataError(
             f"{origin}: read {type(rows).__name__}, expected a frame, arrays, or an iterable of dicts or (x, y) pairs."
         )
@@ -78,6 +78,8 @@ def made_of(items: Iterable[tuple[int, Any]], origin: str, max_rejected: float, 
     if not read:
         raise DataError(f"{origin}: there are no rows.")
     demand_few(len(rejected), read, max_rejected if taken else 0, rejected, origin)
+    if not types:
+        raise DataError(f"{origin}: the {len(taken)} rows have no values.")
     return Made(columns_of(taken, types), Quarantine(read, len(taken), tuple(rejected)), tuple(said_of(types)))
 
 
@@ -169,6 +171,8 @@ def flat(row: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> dict[str, 
         if not isinstance(key, str):
             raise UnfitError(f"a name that is no string: {key!r:.60}")
         name = _encodable(f"{prefix}{key}")
+        if not key:
+            raise UnfitError("an empty name")
         inner = {name: value}
         if isinstance(value, Mapping):
             inner = flat(value, f"{name}.", depth + 1) if value else {name: None}
@@ -214,7 +218,7 @@ def type_of(value: Any, depth: int = 0) -> pl.DataType | None:
         return pl.List(inner or pl.Null())
     if isinstance(value, Mapping):
         fields = {str(name): type_of(inner, depth + 1) or pl.Null() for name, inner in value.items()}
-        return pl.Struct(fields) if fields else pl.Null()
+        return pl.Struct(fields)
     raise UnfitError(f"a value of type {type(value).__name__}, which no column can hold")
 
 
@@ -288,7 +292,7 @@ def _series(name: str, values: list[Any], kind: pl.DataType | None) -> pl.Series
         isinstance(v, np.ndarray) and v.dtype == np.uint8 for v in values if v is not None
     ):
         shapes = {v.shape for v in values if v is not None}
-        if len(shapes) == 1 and None not in values:
+        if len(shapes) == 1 and not any(value is None for value in values):
             return pl.Series(name, np.stack(values), dtype=pl.Array(pl.UInt8, shapes.pop()))
     return pl.Series(name, [None if value is None else _fitted(value, kind) for value in values], dtype=final)
 
@@ -304,7 +308,8 @@ def _final(kind: pl.DataType | None) -> pl.DataType:
         inner = _made(kind.inner)
         return pl.List(pl.String() if inner == pl.Null else _final(inner))
     if isinstance(kind, pl.Struct):
-        return pl.Struct({field.name: _final(_made(field.dtype)) for field in kind.fields})
+        fields = {field.name: _final(_made(field.dtype)) for field in kind.fields}
+        return pl.Struct(fields) if fields else pl.String()
     return kind
 
 
@@ -317,7 +322,7 @@ def _fitted(value: Any, kind: pl.DataType | None) -> Any:
     if kind == pl.Float64:
         number = float(value)
         return None if number != number else number
-    if kind == _MIXED:
+    if kind == _MIXED or (isinstance(kind, pl.Struct) and not kind.fields):
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     if kind == pl.Datetime:
         return _moment(value)

@@ -15,18 +15,20 @@ from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError, nearest
 from groundup.core.schema import Schema, spellings
 from groundup.data.sources.column_types import MISSING
+from groundup.data.sources.columnar import arrow, parquet
 from groundup.data.sources.csv_files import csv
+from groundup.data.sources.json_files import json_lines
 
 
 def read_rows(raw: Any, schema: Mapping[str, Kind], required: Collection[str], by: str) -> Dataset:
     """Rows to predict on, as a dataset of split "serve" with the kinds of ``schema``.
 
-    ``raw`` is a dict, a list of dicts, a polars frame, the path of a CSV or JSON file, or JSON text. A value may be
-    missing (None, an empty string, NaN); a ``required`` column may be absent only where a ``Schema`` says what is done
-    then. Columns that ``schema`` does not have are left out, with a note. Raises DataError that names the row and
-    column of what cannot be read.
+    ``raw`` is a dict, a list of dicts, a polars frame, the path of a CSV, JSON, JSON lines, Parquet or Arrow file, or
+    JSON text. A value may be missing (None, an empty string, NaN); a ``required`` column may be absent only where a
+    ``Schema`` says what is done then. Columns that ``schema`` does not have are left out, with a note. Raises DataError
+    that names the row and column of what cannot be read; no row of a file may be rejected, for each is to be answered.
     """
-    frame, origin = _frame(raw, by)
+    frame, origin = _frame(raw, by, schema)
     absent = [name for name in required if name not in frame.columns]
     made = []
     if absent and isinstance(schema, Schema) and schema.on_new.missing_column != "refuse":
@@ -53,13 +55,13 @@ def without(schema: Mapping[str, Kind], *names: str) -> Mapping[str, Kind]:
     return {name: kind for name, kind in schema.items() if name not in names}
 
 
-def _frame(raw: Any, by: str) -> tuple[pl.DataFrame, str]:
+def _frame(raw: Any, by: str, names: Collection[str]) -> tuple[pl.DataFrame, str]:
     if isinstance(raw, pl.DataFrame):
         frame, origin = raw, "the frame"
     elif isinstance(raw, Mapping):
         frame, origin = _from_rows([raw], by), "the row"
     elif isinstance(raw, (str, Path)):
-        frame, origin = _from_text(raw, by)
+        frame, origin = _from_text(raw, by, names)
     elif isinstance(raw, Sequence) and raw and all(isinstance(row, Mapping) for row in raw):
         frame, origin = _from_rows(raw, by), "the rows"
     else:
@@ -71,12 +73,27 @@ def _frame(raw: Any, by: str) -> tuple[pl.DataFrame, str]:
     return frame, origin
 
 
-def _from_text(raw: str | Path, by: str) -> tuple[pl.DataFrame, str]:
+def _from_file(path: Path, names: Collection[str]) -> pl.DataFrame:
+    """The rows of a table; none may be rejected, for each is to be answered."""
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".arrow", ".feather"):
+        return (parquet(path) if suffix == ".parquet" else arrow(path))().frame.drop(ROW)
+    if suffix == ".jsonl":
+        return json_lines(path, max_rejected=0)().frame.drop(ROW)
+    frame = csv(path, max_rejected=0)().frame
+    if not any(name in frame.columns for name in names):
+        # What looks like a row from its cells alone may be the header that training knew.
+        named = csv(path, header=True, max_rejected=0)().frame
+        frame = named if any(name in named.columns for name in names) else frame
+    return frame.drop(ROW)
+
+
+def _from_text(raw: str | Path, by: str, names: Collection[str]) -> tuple[pl.DataFrame, str]:
     text = str(raw).strip()
     if not text.startswith(("{", "[")):
         path = Path(raw)
         if path.suffix.lower() != ".json":
-            return csv(path)().frame.drop(ROW), str(path)
+            return _from_file(path, names), str(path)
         if not path.is_file():
             raise DataError(f"{path}: there is no such file.")
         text, origin = path.read_text(encoding="utf-8"), str(path)
@@ -109,7 +126,7 @@ def _cast(column: pl.Series, kind: Kind, where: str) -> pl.Series:
         return column.cast(pl.Float64)
     if kind in ("category", "text", "id") and (column.dtype == pl.String or column.dtype.is_numeric()):
         return _without_markers(spellings(column))
-    if kind == "image" or column.dtype == {"boolean": pl.Boolean, "time": pl.Datetime}.get(kind):
+    if kind in ("image", "list") or column.dtype == {"boolean": pl.Boolean, "time": pl.Datetime}.get(kind):
         return column
     read, dtype = _READERS[kind]
     values = []

@@ -13,7 +13,7 @@ from typing import IO, cast
 from groundup.core.errors import DataError, nearest
 from groundup.data.sources.encodings import detect_encoding
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 2 << 20
 """What is read at once."""
 
 MAX_RATIO = 200

@@ -121,7 +121,7 @@ class json:
 
 def read_document(path: Path, encoding: str | None = None) -> tuple[Any, TextFile]:
     """One JSON document. Raises DataError with line and column for what is none."""
-    file = open_text(path, encoding)
+    file = _open(path, encoding)
     pieces: list[bytes] = []
     for block in file.blocks():
         pieces.append(block)
@@ -136,6 +136,14 @@ def read_document(path: Path, encoding: str | None = None) -> tuple[Any, TextFil
         ) from error
     except (UnfitError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {_why(error)}.") from error
+
+
+def _open(path: Path, encoding: str | None) -> TextFile:
+    """The file; JSON is UTF-8 (RFC 8259, section 8.1), so a Western encoding is never guessed from odd bytes."""
+    file = open_text(path, encoding)
+    if encoding is None and file.encoding in ("cp1252", "latin-1"):
+        return dataclasses.replace(file, encoding="utf-8", said="UTF-8, damaged in places")
+    return file
 
 
 def _parsed(text: str) -> Any:
@@ -272,7 +280,7 @@ class _Lines:
 
 def _scan(source: json_lines) -> _Scan:
     path = source.folder / Path(source.path).expanduser()
-    file = open_text(path, source.encoding)
+    file = _open(path, source.encoding)
     gone = _Gone.of(source.missing)
     types: dict[str, pl.DataType | None] = {}
     words: dict[str, Wording] = {}
@@ -293,6 +301,8 @@ def _scan(source: json_lines) -> _Scan:
     advice = "Is it one JSON document (then use json)? Mend those lines"
     limit = source.max_rejected if accepted else 0
     demand_few(rejected, accepted + rejected, limit, first, str(path), advice)
+    if not types:
+        raise DataError(f"{path}: the {accepted} rows have no values.")
     types = dict(_chosen(types, source.columns, str(path)))
     notes = [f"{accepted} rows from JSON lines, {file.said}{', packed by gzip' if file.unpacked else ''}"]
     if rejected:
