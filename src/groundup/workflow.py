@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from groundup.core.recipe import DataRecipe, Finetune, Recipe, Training
     from groundup.core.report import Check, LayerSignal, Metric, Proof, Report
     from groundup.core.run import Run
+    from groundup.core.schema import Schema
     from groundup.core.state import TrainState
     from groundup.core.structure import Layer
     from groundup.core.use import Use
@@ -493,9 +494,9 @@ def clean(
         cleaned = _clean(recipe, source, shop)
         fingerprint = _fingerprint(cleaned)
         splits, leaks = _split(recipe, cleaned, source, shop)
-        schema = dict(splits.train.kinds)
         terminal.stage("prepare", "fitted on train alone")
         with terminal.busy("fitting, and carrying out"):
+            schema, splits = _learn_schema(recipe, splits, shop)
             steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
             splits = _delivered(splits, shop, folder)
     finally:
@@ -746,9 +747,21 @@ def _fit(recipe: Recipe, samples: Any, splits: Splits, shop: Workshop) -> tuple[
 
     if _in_memory(splits.train):
         return Preprocessing.fit(_steps(recipe.data), samples, splits, recipe.data.on_new)
-    schema = dict(splits.train.kinds)
+    schema, splits = _learn_schema(recipe, splits, shop)
     steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
     return Preprocessing(steps, _fit_samples(samples, splits, shop), schema), splits
+
+
+def _learn_schema(recipe: Recipe, splits: Splits, shop: Workshop) -> tuple[Schema, Splits]:
+    """What train's columns are, and the parts; in shards, what others have that train did not is noted on the way."""
+    from groundup.core.dataset import Splits
+    from groundup.core.schema import Schema
+    from groundup.data.shards import learn_schema
+
+    if _in_memory(splits.train):
+        return Schema.of(splits.train, recipe.data.on_new), splits
+    schema, parts = learn_schema(shop, splits.parts(), recipe.data.on_new, "schema")  # type: ignore[arg-type]
+    return schema, Splits(**parts)  # type: ignore[arg-type]
 
 
 def _fit_steps(steps: list[Any], splits: Splits, shop: Workshop) -> tuple[tuple[Any, ...], Splits]:
