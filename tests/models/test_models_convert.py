@@ -65,8 +65,8 @@ def test_names_in_order_of_the_alphabet_are_not_taken_for_the_order_of_layers() 
 
     numbered = net("a", "b").state_dict()
     mapping = propose({f"net.{n}": numbered[n] for n in sorted(numbered)}, net("x", "y"))
-    assert {row.how for row in mapping.rows} == {"the whole sequence of layers agrees"}
-    assert all(r.theirs == f"net.{r.ours.replace('x', 'a').replace('y', 'b')}" for r in mapping.rows)
+    assert len(mapping.guesses) == 36, "nothing tells the layers apart, so nothing is taken for sure"
+    assert all(r.theirs == f"net.{r.ours.replace('.x.', '.a.').replace('.y.', '.b.')}" for r in mapping.rows)
     turned = net("squeeze", "expand").state_dict()
     mapping = propose({f"net.{n}": turned[n] for n in sorted(turned)}, net("x", "y"))
     assert mapping.complete
@@ -130,7 +130,7 @@ def test_counters_may_be_missing_on_either_side() -> None:
         {**theirs, "m.9.num_batches_tracked": torch.tensor(3), "m.8.num_batches_tracked": torch.tensor(3)}, _net()
     )
     assert both.complete
-    assert len(both.unused) == 1
+    assert len(both.unused) == 2
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,15 +5,6 @@ A family's file is read when it is first asked for, so that naming one does not 
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from groundup.models.llama import Llama
-from groundup.models.lstm import LSTM
-from groundup.models.mlp import MLP
-from groundup.models.rev_in import RevIN
-from groundup.models.text_cnn import TextCNN
-
-__all__ = ["LSTM", "MLP", "Llama", "RevIN", "TextCNN"]
-=======
 from typing import Any
 
 from groundup.core.use import resolve
@@ -64,4 +55,3 @@ def __getattr__(name: str) -> Any:
     found = resolve(f"{__name__}.{HOMES[name]}:{name}", "model")
     globals()[name] = found
     return found
->>>>>>> weights

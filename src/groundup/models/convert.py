@@ -83,8 +83,8 @@ class NameMapping:
             shown = "; ".join(f"{row.theirs} -> {row.ours} {row.shape}" for row in self.guesses[:MOST_SHOWN])
             raise CheckpointError(
                 f"{where}: {len(self.guesses)} of {len(self.rows)} tensors fit several places by their shape, and "
-                f"their names do not tell which: {shown}; ... A wrong guess would not be noticed, so look the proposal over "
-                "and give it back as the mapping file."
+                f"their names do not tell which: {shown}; ... A wrong guess would not be noticed, so look the proposal "
+                "over and give it back as the mapping file."
             )
         said = []
         for whose, tensors in (
@@ -234,17 +234,17 @@ def _by_name(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int
 
 
 def _by_shape(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> list[Row]:
-    """By the sequence of layers where it agrees as a whole, in the file's order or in that of the numbers in names.
+    """By the sequence of layers where it agrees as a whole, unless the file has its names by the alphabet.
 
-    Otherwise by layers that are the only ones with their shapes; what then is left can only be guessed.
+    Otherwise by layers that are the only ones with their shapes; what then is left can only be guessed, in the order of
+    the numbers in names.
     """
-    orders = (list(theirs), sorted(theirs, key=_natural))
-    for order in orders:
-        layers, wanted = _layers({n: theirs[n] for n in order}), _layers(ours)
-        if [_shapes(layer) for layer in layers.values()] == [_shapes(layer) for layer in wanted.values()]:
-            pairs = zip(layers.values(), wanted.values(), strict=True)
-            return [row for layer, own in pairs for row in _alike(layer, own, BY_SEQUENCE)]
-    layers, wanted = _layers({n: theirs[n] for n in orders[1]}), _layers(ours)
+    layers, wanted = _layers(theirs), _layers(ours)
+    alphabetical = len(theirs) > 1 and list(theirs) == sorted(theirs)  # as safetensors files are: no order of layers
+    if not alphabetical and list(map(_shapes, layers.values())) == list(map(_shapes, wanted.values())):
+        pairs = zip(layers.values(), wanted.values(), strict=True)
+        return [row for layer, own in pairs for row in _alike(layer, own, BY_SEQUENCE)]
+    layers = _layers({name: theirs[name] for name in sorted(theirs, key=_natural)})
     rows: list[Row] = []
     for shapes, places in _grouped(wanted).items():
         candidates = _grouped(layers).get(shapes, [])
