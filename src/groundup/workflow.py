@@ -476,11 +476,14 @@ def clean(
 
     The folder (``cleaned/NAME`` unless told otherwise) gets train, valid and test, ``ledger.jsonl``,
     ``preprocessing.json``, ``statistics.json`` with the rows that each statistic was learned from, ``data.json`` with
-    the fingerprint, and ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are
-    those of the recipe's ``[data]``.
+    the fingerprint, ``removed.jsonl`` with every removed row where there are too many for the ledger, and
+    ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are those of the recipe's
+    ``[data]``.
 
     >>> clean("recipes/diabetes.toml", out=Path("cleaned/diabetes"))
     """
+    from groundup.data.shards import gather_removed
+
     recipe = _recipe(recipe, overrides)
     folder = out or Path("cleaned") / recipe.name
     recipe = _worked_by(recipe, runner, memory, folder)
@@ -502,6 +505,8 @@ def clean(
     finally:
         shop.executor.close()
     terminal.prepared(splits)
+    if shop.folder.exists():
+        gather_removed([shop.folder, *(folder / split for split in splits.parts())], folder / "removed.jsonl")
     _write_cleaned(folder, recipe, splits, steps, {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint})
     shutil.rmtree(shop.folder, ignore_errors=True)
     terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
@@ -733,7 +738,8 @@ def _split(
     else:
         with terminal.busy("splitting, and looking for rows that stand in two splits"):
             parts: Any = split_shards(shop, split, data, _short(use), "split")
-            leaks = tuple(find_twins(shop.executor, source, parts))
+            gone = [name for name in data.columns if name not in parts["train"].columns]
+            leaks = tuple(find_twins(shop.executor, source, parts, gone))
             splits = Splits(**parts)
     terminal.splits(splits, leaks)
     if not len(splits.valid):
@@ -755,11 +761,13 @@ def _fit(recipe: Recipe, samples: Any, splits: Splits, shop: Workshop) -> tuple[
 def _learn_schema(recipe: Recipe, splits: Splits, shop: Workshop) -> tuple[Schema, Splits]:
     """What train's columns are, and the parts; in shards, what others have that train did not is noted on the way."""
     from groundup.core.dataset import Splits
+    from groundup.core.preprocessing import noted
     from groundup.core.schema import Schema
     from groundup.data.shards import learn_schema
 
     if _in_memory(splits.train):
-        return Schema.of(splits.train, recipe.data.on_new), splits
+        learned = Schema.of(splits.train, recipe.data.on_new)
+        return learned, splits.map(lambda part: part if part.split == "train" else noted(learned, part))
     schema, parts = learn_schema(shop, splits.parts(), recipe.data.on_new, "schema")  # type: ignore[arg-type]
     return schema, Splits(**parts)  # type: ignore[arg-type]
 
@@ -1098,17 +1106,16 @@ def _not_without_a_checkpoint(run: Run) -> Iterator[None]:
 
 def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
     """What is known before the first step: the ledger, what was fitted, the proof and the plan."""
-    from groundup.core.schema import Schema
-
-    entries: list[Any] = []
-    for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
-        entries += [entry for entry in part.history if entry not in entries]
     from groundup.core.preprocessing import step_name, what_was_learned
+    from groundup.core.schema import Schema
+    from groundup.data.shards import gather_removed
 
     entries = _ledger(prepared.splits)
     run.write(
         "ledger.jsonl", "".join(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
     )
+    if prepared.shop.folder.exists():  # of data in shards the ledger lists the first removed rows alone
+        gather_removed([prepared.shop.folder], run.folder / "removed.jsonl")
     run.write("preprocessing.json", prepared.preprocessing.to_json())
     samples = {"step": step_name(prepared.samples), "split": "train", "rows": prepared.samples.learned["rows"]}
     learned = what_was_learned(prepared.preprocessing.prepare, entries)

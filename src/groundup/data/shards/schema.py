@@ -54,5 +54,5 @@ def learn_schema(
     """The schema of train, and the parts, of which the others are to be noted for what train did not have."""
     learner, _ = fit(shop, _Learner(on_new), parts["train"], stage)
     note = _NoteNew(learner.learned)
-    noted = {split: part if split == "train" else part.then("schema", note) for split, part in parts.items()}
+    noted = {split: part if split == "train" else part.then("", note) for split, part in parts.items()}
     return learner.learned, noted
