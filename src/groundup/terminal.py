@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from groundup.core.report import LayerSignal, Metric, Proof
     from groundup.core.schema import Schema
     from groundup.core.structure import Layer
-    from groundup.data.shards import Shards
 
 MOST_LAYERS = 24
 """Rows of a table of layers, at most."""
@@ -196,7 +195,7 @@ def schema(found: Schema) -> None:
     say(f"  [dim]at prediction: {escape(', '.join(declared))}[/dim]")
 
 
-def shards(read: Shards, memory_bytes: int) -> None:
+def shards(read: Any, memory_bytes: int) -> None:
     """What was read of a source that does not fit in memory."""
     say(
         f"  {len(read):,} rows from {escape(read.origin or 'the source')}, {format_bytes(read.size_bytes)}, in "

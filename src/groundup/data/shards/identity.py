@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from groundup.core.recipe import Recipe
+from groundup.core.report import machine
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
     """All that the result of cleaning depends on, as plain values; who does the work is no part of it."""
-    from groundup import __version__
-
     data = {name: value for name, value in recipe.to_dict()["data"].items() if name not in ("runner", "augment")}
     paths = [recipe.folder / Path(text).expanduser() for text in _texts(data) if "\n" not in text and len(text) < 1000]
     return {
         "recipe.data": data,
         "recipe.seed": recipe.seed,
-        "groundup": __version__,
+        "groundup": machine().get("groundup", ""),
         "a file it reads": {path.name: _stamp(path) for path in paths if path.exists()},
         "code beside the recipe": {path.name: _stamp(path) for path in sorted(recipe.folder.glob("*.py"))},
     }
