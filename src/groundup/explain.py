@@ -139,7 +139,9 @@ def list_parts(slot: str | None = None) -> Catalogue:
         if slot not in HOMES:
             raise GroundupError(f"there is no slot {slot!r}.{nearest(slot, HOMES)}")
         return Catalogue({slot: {name: summary(part) for name, part in _named(slot)}})
-    owners = {home: at for at, homes in reversed(list(HOMES.items())) for home in homes[:1]}
+    backwards = list(HOMES.items())[::-1]
+    owners = {home: at for at, homes in backwards for home in homes}
+    owners |= {home: at for at, homes in backwards for home in homes[:1]}  # where it is meant first
     listed: dict[str, dict[str, str]] = {}
     also: dict[str, tuple[str, ...]] = {}
     for at, homes in HOMES.items():

@@ -1125,10 +1125,12 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
-    quarantine = prepared.splits.train.quarantine
-    if quarantine.rejected:
-        run.write("quarantine.jsonl", quarantine.to_json_lines())
-    read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
+    read: dict[str, int] = {}
+    quarantine = getattr(prepared.splits.train, "quarantine", None)  # shards have none of their own
+    if quarantine is not None:
+        if quarantine.rejected:
+            run.write("quarantine.jsonl", quarantine.to_json_lines())
+        read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
     run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
     if isinstance(prepared.preprocessing.schema, Schema):

@@ -307,5 +307,8 @@ def test_the_same_steps_are_welcome_where_time_does_not_matter(tmp_path: Any) ->
     from groundup.workflow import prepare
 
     rows = Use("Rows", target="y", inputs=["x"])
-    prepared = prepare(recipe(tmp_path, rows, Use("random", valid=0.2, test=0.2), clean=(median(causal=False),)))
+    split = Use("random", valid=0.2, test=0.2)
+    prepared = prepare(recipe(tmp_path, rows, split, clean=(median(causal=True),)))
     assert len(prepared.encoded["train"])
+    with pytest.raises(DataError, match="before the split it would carry what is to be predicted"):
+        prepare(recipe(tmp_path, rows, split, clean=(median(causal=False),)))

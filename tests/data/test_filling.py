@@ -281,7 +281,7 @@ def test_distances_over_what_both_rows_have() -> None:
 
 def test_penguins_told_by_similar_birds(shared_data: Path) -> None:
     """Similar rows and regressions tell a missing measure with a quarter less error than the median, or better."""
-    birds = csv(shared_data / "tab_penguins" / "penguins.csv", missing=["NA"])
+    birds = csv(shared_data / "tab_penguins" / "penguins.csv", missing=["NA"])()
     names = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
     frame = birds.frame.select(names).drop_nulls()
     truth = frame.to_numpy().astype(np.float64)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from groundup.core.dataset import Dataset, Kind, Splits, apply
-from groundup.core.errors import DataError
+from groundup.core.errors import DataError, GroundupError
 from groundup.core.preprocessing import Preprocessing
 from groundup.data.prepare import Fill, OneHot, Standardize
 from groundup.data.samples import Rows
@@ -140,7 +140,7 @@ def test_gaps_and_strange_classes_are_named() -> None:
         rows.encode(table("test", x=[1.0, 1e39], z=[1.0, 1.0], y=["a", "b"]))
     with pytest.raises(DataError, match="row 1 of valid has the class 'c', which train did not have"):
         rows.encode(table("valid", x=[1.0, 2.0], z=[1.0, 2.0], y=["a", "c"]))
-    with pytest.raises(DataError, match="no augmentation"):
+    with pytest.raises(GroundupError, match="has no change_row"):
         rows.encode(table("test", x=[1.0], z=[1.0], y=["a"])).batch(np.array([0]), augment=[object()])
     assert len(rows.encode(table("test", kinds={"x": "number", "z": "number"}, x=[], z=[], y=[]))) == 0
 

@@ -414,3 +414,21 @@ def test_blocks_of_time_give_the_same_bits(values: Values) -> None:
         parts = [ALL[name](values) for name in ("median_filter", "wiener", "centred_hampel", "wavelet_shrinkage")]
     for one_, other in zip(whole, parts, strict=True):
         assert np.array_equal(one_, other, equal_nan=True)
+
+
+@pytest.mark.parametrize("width", [5, 33, 200])
+def test_a_series_has_the_same_bits_alone_and_among_others(width: int) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 79, 3)) * 1e-3
+    values[rng.random(values.shape) < 0.1] = np.nan
+    for step in (
+        partial(series.moving_average, width=width),
+        partial(series.wiener, width=width),
+        partial(series.wiener, width=width + 1 - width % 2, causal=False),
+        partial(series.gaussian_filter, sigma=width / 4),
+    ):
+        whole = step(values)
+        for n in range(5):
+            for f in range(3):
+                alone = step(values[n : n + 1, :, f : f + 1])[0, :, 0]
+                assert np.array_equal(alone, whole[n, :, f], equal_nan=True)

@@ -64,7 +64,8 @@ def test_windows_and_targets_are_the_rows_they_should_be() -> None:
     np.testing.assert_array_equal(everything[[1, 0]], inputs["inputs"].numpy())
     np.testing.assert_array_equal(values[0], [4, 5, 6])
     assert encoded.last().tolist() == [3, 5, 7, 9, 11, 13, 15]
-    assert samples.sizes() == {"input_shape": (4, 2), "in_features": 2, "length": 4, "horizon": 3, "out_features": 3}
+    shapes = {"input_shape": (4, 2), "in_features": 2, "length": 4, "horizon": 3, "out_features": 3}
+    assert samples.sizes() == {**shapes, "target_input": 1}
     assert encoded.describe(0)["target y"] == [4, 5, 6]
     assert samples.present(np.array([[1.0, 2.0, 3.0]])) == [{"values": [1.0, 2.0, 3.0]}]
     with pytest.raises(DataError, match=r"shape \(2, 4\), expected \[N, 3\]"):

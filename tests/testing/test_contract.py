@@ -39,6 +39,10 @@ NO_LAYERS = {
     "Experts": "takes where tokens go beside them; MixtureOfExperts holds it",
     "Function": "holds a function, which a list of layers names",
     "Pooled": "is what heads are made of, with their shape",
+    **dict.fromkeys(("Block", "PreNormBlock", "PostNormBlock"), "is made of parts, and takes what its model shares"),
+    **dict.fromkeys(("Decoder", "Encoder"), "is made of parts, and takes tokens"),
+    **dict.fromkeys(("TextEmbedding", "WordHead", "SentenceHead"), "is a part of published encoders, made by them"),
+    "ConvNorm": "is what published image families are made of, with their padding",
 }
 """Public modules that take no single tensor to a single one, and why."""
 

@@ -117,7 +117,7 @@ def test_the_loss_function() -> None:
 
     model = Net(Apply(torch.tanh))
     with torch.no_grad():
-        target = float(model(torch.tensor([GOOD[2]])))
+        target = float(model(torch.tensor(GOOD))[2])
     message = failure(model, batch(GOOD, [9.0, 9.0, target, 9.0]), log_error)
     assert "It began in the loss, by the operation log; row 102." in message
 
@@ -162,9 +162,7 @@ def test_a_decoder_in_bf16_and_its_batch_statistics_are_left_alone() -> None:
     state = TrainState(model, Muon(parameter_groups(model)), total_steps=1)
     state.decisions["precision"] = {"name": "bf16"}
     tokens = torch.arange(10).reshape(2, 5)
-    with pytest.raises(
-        NonFiniteError, match=r"blocks\.1\.feed_forward\.down \(Linear\).*rows 7, 8.*precision = 'fp32'"
-    ):
+    with pytest.raises(NonFiniteError, match=r"blocks\.1\.feed_forward\.down \(\w+\).*rows 7, 8.*precision = 'fp32'"):
         list(
             fit(
                 state,

@@ -22,7 +22,7 @@ from groundup.core.errors import RecipeError, nearest
 
 HOMES: Mapping[str, tuple[str, ...]] = {
     "source": ("groundup.data.sources", "groundup.data.shards.source"),
-    **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources",)),
+    **dict.fromkeys(("train", "valid", "test"), ("groundup.data.sources", "groundup.data.shards.source")),
     "clean": ("groundup.data.cleaning",),
     "split": ("groundup.data.splitting",),
     "prepare": ("groundup.data.prepare",),

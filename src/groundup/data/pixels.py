@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import struct
 from typing import Any
@@ -20,6 +21,9 @@ except (ImportError, RuntimeError, OSError):
 MAX_PIXELS = 50_000_000
 """More than any camera's picture that a model is trained on; a small file that claims more is taken for an attack."""
 
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+"""What is opened: formats of pixels alone. Pillow runs another program for some others, such as EPS."""
+
 _ORIENTATION = 0x0112
 """EXIF's entry that says how the camera was held."""
 
@@ -27,6 +31,13 @@ _UNREADABLE = (
     OSError, SyntaxError, ValueError, struct.error, EOFError,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow reads."""
+    Image.init()
+    return tuple(form for form in FORMATS if form in Image.OPEN)
 
 
 def open_image(data: bytes, where: str, room: tuple[int, int] | None = None) -> Image.Image:
@@ -50,7 +61,7 @@ def open_image(data: bytes, where: str, room: tuple[int, int] | None = None) -> 
 def open_header(data: bytes, where: str) -> Image.Image:
     """A picture that is not yet decoded: its mode and size are known. Raises DataError that begins with ``where``."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_formats())
     except _UNREADABLE as error:
         raise _unreadable(error, where) from error
     if image.width * image.height > MAX_PIXELS:

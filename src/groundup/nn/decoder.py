@@ -94,13 +94,13 @@ class Block(nn.Module):
         self.attention_norm, self.feed_forward_norm = norms
         self.attention = attention
         self.feed_forward = feed_forward
-        self.positions = positions
+        self.shared = (positions,)  # in a tuple, for it belongs to all layers and is no part of this one
         self.scale = scale
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, context: Context) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
-        attended = attend_in(context, self.attention, self.attention_norm(states), self.positions, self.layer)
+        attended = attend_in(context, self.attention, self.attention_norm(states), self.shared[0], self.layer)
         attended = self.dropout(attended)
         states = states + (attended if self.scale == 1.0 else attended * self.scale)
         fed = self.dropout(self.feed_forward(self.feed_forward_norm(states)))

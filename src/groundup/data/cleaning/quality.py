@@ -295,11 +295,12 @@ def _runs(words: Sequence[str], longest: int) -> Iterator[tuple[int, Any]]:
 
 
 def _in_top(runs: Any, lengths: Any, n: int) -> float:
-    """The share of characters in the most frequent run; of equally frequent ones in the longest."""
+    """The share of characters in the most frequent run; of equally frequent ones in the longest, then the first."""
     counts = np.bincount(runs)
     weight = np.zeros(len(counts), dtype=np.int64)
     weight[runs] = np.convolve(lengths, np.ones(n, dtype=np.int64), mode="valid")
-    top = np.argmax(np.where(counts == counts.max(), weight, -1))
+    weight = np.where(counts == counts.max(), weight, -1)
+    top = runs[np.argmax(weight[runs])]
     return _covered(np.flatnonzero(runs == top), lengths, n)
 
 

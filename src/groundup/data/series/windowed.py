@@ -96,12 +96,10 @@ def wiener(values: Values, width: int, noise: float | None = None, causal: bool 
     level: Values | float
     if noise is not None:
         level = noise
-    elif causal:
-        seen = np.maximum(np.cumsum(~missing, axis=1), 1)
-        level = np.cumsum(np.where(missing, 0.0, variance), axis=1) / seen
     else:
-        known = np.maximum((~missing).sum(axis=1, keepdims=True), 1)
-        level = np.where(missing, 0.0, variance).sum(axis=1, keepdims=True) / known
+        # Added up step by step: the order of a sum depends on how many series lie side by side.
+        so_far = np.cumsum(np.where(missing, 0.0, variance), axis=1) / np.maximum(np.cumsum(~missing, axis=1), 1)
+        level = so_far if causal else so_far[:, -1:]
     lively = variance > level
     share = np.where(lively, (variance - level) / np.where(lively, variance, 1.0), 0.0)
     return np.where(missing, np.nan, mean + share * (values - mean))
@@ -156,7 +154,8 @@ def _over_neighbourhoods(
 def _mean(around: Values) -> Values:
     """Mean over the last axis of the values that are known; 0 where none is."""
     known = ~np.isnan(around)
-    total = np.where(known, around, 0.0).sum(axis=-1)
+    # Laid out anew: the order in which numpy adds follows the layout, and that of a view the number of series.
+    total = np.ascontiguousarray(np.where(known, around, 0.0)).sum(axis=-1)
     mean: Values = total / np.maximum(known.sum(axis=-1), 1)
     return mean
 
