@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from groundup.core.recipe import DataRecipe, Finetune, Recipe, Training
     from groundup.core.report import Check, LayerSignal, Metric, Proof, Report
     from groundup.core.run import Run
+    from groundup.core.schema import Schema
     from groundup.core.state import TrainState
     from groundup.core.structure import Layer
     from groundup.core.use import Use
@@ -476,12 +477,15 @@ def clean(
 
     The folder (``cleaned/NAME`` unless told otherwise) gets train, valid and test, ``ledger.jsonl``,
     ``preprocessing.json``, ``statistics.json`` with the rows that each statistic was learned from, ``data.json`` with
-    the fingerprint, and ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are
-    those of the recipe's ``[data]``. What each step changed goes into ``changes``, for ``undo``: by default where the
-    data take at most 256 MiB, with ``record`` wherever they fit in memory.
+    the fingerprint, ``removed.jsonl`` with every removed row where there are too many for the ledger, and
+    ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are those of the recipe's
+    ``[data]``. What each step changed goes into ``changes``, for ``undo``: by default where the data take at most
+    256 MiB, with ``record`` wherever they fit in memory.
 
     >>> clean("recipes/diabetes.toml", out=Path("cleaned/diabetes"))
     """
+    from groundup.data.shards import gather_removed
+
     recipe = _recipe(recipe, overrides)
     folder = out or Path("cleaned") / recipe.name
     recipe = _worked_by(recipe, runner, memory, folder)
@@ -495,9 +499,10 @@ def clean(
         cleaned = _clean(recipe, source, shop)
         fingerprint = _fingerprint(cleaned)
         splits, leaks = _split(recipe, cleaned, source, shop)
-        schema, unprepared = dict(splits.train.kinds), splits
+        unprepared = splits
         terminal.stage("prepare", "fitted on train alone")
         with terminal.busy("fitting, and carrying out"):
+            schema, splits = _learn_schema(recipe, splits, shop)
             steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
             splits = _delivered(splits, shop, folder)
         if _recorded(record, source, shop):
@@ -506,6 +511,8 @@ def clean(
     finally:
         shop.executor.close()
     terminal.prepared(splits)
+    if shop.folder.exists():
+        gather_removed([shop.folder, *(folder / split for split in splits.parts())], folder / "removed.jsonl")
     _write_cleaned(folder, recipe, splits, steps, {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint})
     shutil.rmtree(shop.folder, ignore_errors=True)
     terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
@@ -785,7 +792,8 @@ def _split(
     else:
         with terminal.busy("splitting, and looking for rows that stand in two splits"):
             parts: Any = split_shards(shop, split, data, _short(use), "split")
-            leaks = tuple(find_twins(shop.executor, source, parts))
+            gone = [name for name in data.columns if name not in parts["train"].columns]
+            leaks = tuple(find_twins(shop.executor, source, parts, gone))
             splits = Splits(**parts)
     terminal.splits(splits, leaks)
     if not len(splits.valid):
@@ -799,9 +807,23 @@ def _fit(recipe: Recipe, samples: Any, splits: Splits, shop: Workshop) -> tuple[
 
     if _in_memory(splits.train):
         return Preprocessing.fit(_steps(recipe.data), samples, splits, recipe.data.on_new)
-    schema = dict(splits.train.kinds)
+    schema, splits = _learn_schema(recipe, splits, shop)
     steps, splits = _fit_steps(_steps(recipe.data), splits, shop)
     return Preprocessing(steps, _fit_samples(samples, splits, shop), schema), splits
+
+
+def _learn_schema(recipe: Recipe, splits: Splits, shop: Workshop) -> tuple[Schema, Splits]:
+    """What train's columns are, and the parts; in shards, what others have that train did not is noted on the way."""
+    from groundup.core.dataset import Splits
+    from groundup.core.preprocessing import noted
+    from groundup.core.schema import Schema
+    from groundup.data.shards import learn_schema
+
+    if _in_memory(splits.train):
+        learned = Schema.of(splits.train, recipe.data.on_new)
+        return learned, splits.map(lambda part: part if part.split == "train" else noted(learned, part))
+    schema, parts = learn_schema(shop, splits.parts(), recipe.data.on_new, "schema")  # type: ignore[arg-type]
+    return schema, Splits(**parts)  # type: ignore[arg-type]
 
 
 def _fit_steps(steps: list[Any], splits: Splits, shop: Workshop) -> tuple[tuple[Any, ...], Splits]:
@@ -1138,17 +1160,16 @@ def _not_without_a_checkpoint(run: Run) -> Iterator[None]:
 
 def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> None:
     """What is known before the first step: the ledger, what was fitted, the proof and the plan."""
-    from groundup.core.schema import Schema
-
-    entries: list[Any] = []
-    for part in prepared.splits.parts().values():  # what was done before the split stands in each part's history
-        entries += [entry for entry in part.history if entry not in entries]
     from groundup.core.preprocessing import step_name, what_was_learned
+    from groundup.core.schema import Schema
+    from groundup.data.shards import gather_removed
 
     entries = _ledger(prepared.splits)
     run.write(
         "ledger.jsonl", "".join(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
     )
+    if prepared.shop.folder.exists():  # of data in shards the ledger lists the first removed rows alone
+        gather_removed([prepared.shop.folder], run.folder / "removed.jsonl")
     run.write("preprocessing.json", prepared.preprocessing.to_json())
     samples = {"step": step_name(prepared.samples), "split": "train", "rows": prepared.samples.learned["rows"]}
     learned = what_was_learned(prepared.preprocessing.prepare, entries)

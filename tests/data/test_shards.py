@@ -37,6 +37,7 @@ from groundup.data.shards import (
 from groundup.data.shards.carry import cut
 from groundup.data.shards.executors import Executor
 from groundup.data.shards.reading import read
+from groundup.data.shards.removed import gather_removed
 from groundup.data.splitting import by_time, k_fold, random, stratified
 
 sys.path.insert(0, str(Path(__file__).parent))  # where worker processes find the steps too
@@ -145,6 +146,8 @@ def test_a_step_over_shards_gives_what_it_gives_in_memory(name: str, made: Datas
     )
     assert entry.reasons() == known.reasons()
     assert set(entry.removed) <= set(known.removed)
+    count = gather_removed([tmp_path / "work"], tmp_path / "removed.jsonl")
+    assert count == len(known.removed)
 
 
 def test_a_fitted_step_learns_from_all_shards_of_train(made: Dataset, tmp_path: Path) -> None:

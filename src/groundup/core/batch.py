@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # what only cleans data needs no torch, which costs 200 MB
+    import torch
+    from torch import Tensor
 
 
 class Bookmark(NamedTuple):
@@ -42,7 +44,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
         here = all(value.device.type == "cpu" for value in (*self.inputs.values(), *self.targets.values()))
-        if here and torch.device(device).type == "cpu":
+        if here and str(device).partition(":")[0] == "cpu":
             return self
         return dataclasses.replace(
             self,

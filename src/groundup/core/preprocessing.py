@@ -116,7 +116,7 @@ class Preprocessing:
         What validation and test rows have that train did not is noted; they are changed by the steps alone.
         """
         schema = Schema.of(splits.train, on_new)
-        splits = splits.map(lambda part: part if part.split == "train" else _noted(schema, part))
+        splits = splits.map(lambda part: part if part.split == "train" else noted(schema, part))
         fitted, splits = fit_steps(prepare, splits)
         return cls(fitted, fit_step(samples, splits.train), schema), splits
 
@@ -145,7 +145,7 @@ class Preprocessing:
             raise CheckpointError(f"preprocessing.json: cannot be read: {error!r}.") from error
 
 
-def _noted(schema: Schema, part: Dataset) -> Dataset:
+def noted(schema: Schema, part: Dataset) -> Dataset:
     """A part with a note on each column that has what train did not."""
     names = part.row_names() if len(part) else []
     return part.note(*(one.said(names) for one in schema.find_new(part)))

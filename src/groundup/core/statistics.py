@@ -38,7 +38,8 @@ class Moments:
         if not len(values):
             return cls()
         mean = float(np.mean(values))
-        squares = float(np.sum((values - mean) ** 2))
+        apart = values - mean
+        squares = float(np.sum(np.multiply(apart, apart, out=apart)))
         return cls(len(values), mean, squares, float(np.min(values)), float(np.max(values)))
 
     def merge(self, other: Self) -> Self:

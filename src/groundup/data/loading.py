@@ -4,15 +4,16 @@ needs. There is no thread behind it: gathering a batch costs microseconds a samp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from groundup.core.batch import Batch, Bookmark
 from groundup.core.errors import DataError
 from groundup.core.preprocessing import Encoded
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 START = Bookmark()
 
@@ -125,6 +126,8 @@ def _drawn_again(
     drawn_from: tuple[int, int],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A batch in which a sample that was there before in this epoch draws its augmentation anew."""
+    import torch
+
     seed, epoch = drawn_from
     places = [np.flatnonzero(again == times) for times in np.unique(again)]
     parts = [encoded.batch(positions[place], augment, seed, epoch + int(again[place[0]]) * AGAIN) for place in places]

@@ -69,13 +69,6 @@ def open_header(data: bytes, where: str) -> Image.Image:
     return image
 
 
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this build of Pillow reads."""
-    Image.init()
-    return tuple(form for form in FORMATS if form in Image.OPEN)
-
-
 def turned_size(image: Image.Image, where: str) -> tuple[int, int]:
     """Height and width as they will be when the picture is turned as its EXIF entry says."""
     try:

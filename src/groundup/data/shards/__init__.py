@@ -10,6 +10,8 @@ from groundup.data.shards.memory import Room, check_runner, parse_bytes
 from groundup.data.shards.page import cleaned_page
 from groundup.data.shards.parts import split_shards
 from groundup.data.shards.reading import read
+from groundup.data.shards.removed import gather_removed
+from groundup.data.shards.schema import learn_schema
 
 __all__ = [
     "EncodedShards",
@@ -31,7 +33,9 @@ __all__ = [
     "fingerprint",
     "fit",
     "fit_and_carry",
+    "gather_removed",
     "identity",
+    "learn_schema",
     "open_shards",
     "parse_bytes",
     "read",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.core.contract import Mergeable, contract_of, declared
-from groundup.core.dataset import Dataset, apply, fingerprint_of
+from groundup.core.dataset import Dataset, apply, fingerprint_of, merge_entries
 from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
 from groundup.core.preprocessing import refuse_fit, step_name
@@ -27,6 +27,7 @@ from groundup.data.shards.folder import (
 from groundup.data.shards.keyed import carry_keyed, keys_of
 from groundup.data.shards.memory import COPIES_OF_ALL, Room
 from groundup.data.shards.pairwise import carry_pairwise
+from groundup.data.shards.removed import write_list
 from groundup.data.shards.states import load_state, save_state
 
 LOCAL = ("row-local", "fitted", "sampled")
@@ -69,7 +70,10 @@ def carry_out(
     if kind == "pairwise":
         return carry_pairwise(shop.executor, shards, (name, step, dict(seen or {})), folder)
     refuse_large(shop.room, shards, name, "name its key (by = [...])" if kind == "keyed" else "")
-    return cut(apply(step, shards.whole(), name, seen), folder, shop.room.shard_bytes)
+    after = apply(step, shards.whole(), name, seen)
+    write_list(after.history[-1], folder / "removed-00000.jsonl")
+    history = (*after.history[:-1], merge_entries(after.history[-1:]))
+    return cut(dataclasses.replace(after, history=history), folder, shop.room.shard_bytes)
 
 
 DECLARE = (

@@ -31,6 +31,7 @@ class Pending:
     """A row-local step that is still to be carried out."""
 
     name: str
+    """In the ledger; what has none is only looked at, and its notes are booked with the step behind it."""
     step: Any
     learned_from: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -66,7 +67,10 @@ class Piece:
         """The rows behind every pending step, each booked in the ledger."""
         dataset = self.read()
         for pending in self.chain:
-            dataset = apply(pending.step, dataset, pending.name, pending.learned_from)
+            if pending.name:
+                dataset = apply(pending.step, dataset, pending.name, pending.learned_from)
+            else:
+                dataset = pending.step(dataset)
         return dataset
 
 
@@ -156,6 +160,11 @@ class Shards:
     def then(self, name: str, step: Any, learned_from: Mapping[str, int] | None = None) -> Shards:
         """The same rows with one more row-local step to be carried out."""
         return dataclasses.replace(self, chain=(*self.chain, Pending(name, step, dict(learned_from or {}))))
+
+    def without(self, columns: Sequence[str]) -> Shards:
+        """The same with columns left out of what is told of them; a pending step takes them from the rows."""
+        schema = {name: kind for name, kind in self.schema.items() if name not in columns}
+        return dataclasses.replace(self, schema=schema)
 
     def save(self) -> Shards:
         """Write ``shards.json``, by which the folder can be opened again."""

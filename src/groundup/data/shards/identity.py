@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from groundup.core.recipe import Recipe
+from groundup.core.report import machine
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
     """All that the result of cleaning depends on, as plain values; who does the work is no part of it."""
     data = {name: value for name, value in recipe.to_dict()["data"].items() if name not in ("runner", "augment")}
-    source = data.get("source")
-    arguments = source if isinstance(source, dict) else {}
-    paths = [recipe.folder / Path(value).expanduser() for value in arguments.values() if isinstance(value, str)]
+    paths = [recipe.folder / Path(text).expanduser() for text in _texts(data) if "\n" not in text and len(text) < 1000]
     return {
         "recipe.data": data,
         "recipe.seed": recipe.seed,
-        "groundup": metadata.version("groundup"),
-        "the source": {path.name: _stamp(path) for path in paths if path.exists()},
+        "groundup": machine().get("groundup", ""),
+        "a file it reads": {path.name: _stamp(path) for path in paths if path.exists()},
         "code beside the recipe": {path.name: _stamp(path) for path in sorted(recipe.folder.glob("*.py"))},
     }
+
+
+def _texts(value: Any) -> list[str]:
+    """Every string in the recipe's tables: some of them name files."""
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in _texts(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in _texts(inner)]
+    return [value] if isinstance(value, str) else []
 
 
 def _stamp(path: Path) -> list[int]:

@@ -25,6 +25,7 @@ from groundup.data.shards.executors import Executor
 from groundup.data.shards.folder import Piece, Shards, entry_from, finished, gathered, kinds_of, write_shard
 from groundup.data.shards.memory import COPIES, Room
 from groundup.data.shards.rearrange import rearranged
+from groundup.data.shards.removed import gather_removed, write_list
 
 Named = tuple[str, Any, Mapping[str, int]]
 """A step with its name in the ledger and the rows it learned from."""
@@ -119,6 +120,7 @@ def carry_bucket(like: Piece, origins: Sequence[Path], bucket: int, named: Named
     after = apply(step, before, name, seen)
     placed = _placed(after.frame, places)
     write_pieces(split_by(placed, placed[SHARD].to_numpy().astype(np.int64), len(origins)), path)
+    write_list(after.history[-1], path.parent.parent / f"removed-{bucket:05d}.jsonl")
     entry = dataclasses.asdict(merge_entries([after.history[-1]]))
     told = {"rows": len(after), "kinds": dict(after.kinds), "entry": entry}
     write_told(path, told)
@@ -167,6 +169,7 @@ def _carry_with_halo(executor: Executor, room: Room, shards: Shards, named: Name
     if order is None:
         return carried
     made = rearranged(executor, room, carried, _places_of(carried, shards), folder)
+    gather_removed([target], folder / "removed-00000.jsonl")
     for place in ("ordered", "carried"):
         shutil.rmtree(folder / place, ignore_errors=True)
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +27,12 @@ class Twin(NamedTuple):
     similarity: float = 1.0
 
 
-def find_twins(executor: Executor, source: Shards, parts: Mapping[str, Shards]) -> list[Twin]:
-    """Rows of valid and test that an earlier part has too, as the source gave them, ids left aside.
+def find_twins(executor: Executor, source: Shards, parts: Mapping[str, Shards], gone: Sequence[str] = ()) -> list[Twin]:
+    """Rows of valid and test that an earlier part has too, as the source gave them, without ids and what is ``gone``.
 
     Compared are 64-bit hashes, and of the rows that agree in them the first 20,000 value by value.
     """
-    columns = [name for name in source.columns if source.kinds[name] != "id"]
+    columns = [name for name in source.columns if source.kinds[name] != "id" and name not in gone]
     told = list(executor.each(hashes_of, [(piece, columns) for piece in source.pieces()]))
     rows = np.concatenate([one[0] for one in told])
     hashes = np.concatenate([one[1] for one in told])

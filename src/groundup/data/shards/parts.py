@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,7 +34,9 @@ def split_shards(
     folders = {part: shop.stage(f"{stage}-{part}") for part in PARTS}
     if all((folder / MANIFEST).is_file() for folder in folders.values()):
         return {part: open_shards(folder) for part, folder in folders.items()}
-    positions = _positions(split, _thin(shop, split, shards, name), name)
+    positions, gone = _positions(split, _thin(shop, split, shards, name), name)
+    if gone:  # a column that named the part
+        shards = shards.then("", functools.partial(_without, columns=gone)).without(gone)
     ordered = [part for part in PARTS if (np.diff(positions[part]) > 0).all()]
     made = _in_place(shop, shards, {part: positions[part] for part in ordered}, folders)
     for part in PARTS:
@@ -56,33 +60,45 @@ def _numbers(size: int) -> pl.DataFrame:
     return pl.DataFrame({ROW: pl.Series(np.arange(size, dtype=np.uint32))})
 
 
+def _without(dataset: Dataset, columns: Sequence[str]) -> Dataset:
+    """The rows without columns."""
+    kinds = {name: kind for name, kind in dataset.kinds.items() if name not in columns}
+    return dataclasses.replace(dataset, frame=dataset.frame.drop(columns), kinds=kinds)
+
+
 def _looked_at(split: Any, shards: Shards) -> list[str] | None:
     """The columns that the split's options name; None for a split of one's own that does not say, and may look at all.
 
     It says so by ``looks_at``, names of options or columns.
     """
-    options = dict(getattr(split, "keywords", {}))
+    function = getattr(split, "func", split)
     said = declared(split, "looks_at")
-    own = str(getattr(getattr(split, "func", split), "__module__", "")).startswith("groundup.")
-    if said is None and not own:
+    if said is None and not str(getattr(function, "__module__", "")).startswith("groundup."):
         return None
+    options = {}
+    if inspect.isfunction(function):
+        parameters = inspect.signature(function).parameters.values()
+        options = {p.name: p.default for p in parameters if p.default is not p.empty}
+    options |= dict(getattr(split, "keywords", {}))
     named = [options.get(one, one) for one in said] if said is not None else list(options.values())
     flat = [name for one in named for name in (one if isinstance(one, (list, tuple)) else [one])]
     return list(dict.fromkeys(name for name in flat if isinstance(name, str) and name in shards.columns))
 
 
-def _positions(split: Callable[[Dataset], Splits], thin: Dataset, name: str) -> dict[str, Array]:
+def _positions(split: Callable[[Dataset], Splits], thin: Dataset, name: str) -> tuple[dict[str, Array], list[str]]:
+    """Where each part's rows stand, in its order; and the columns that the split took away."""
     parts = split(thin).parts()
     found = {part: dataset.frame[ROW].to_numpy().astype(np.int64) for part, dataset in parts.items()}
+    gone = [column for column in thin.columns if column not in parts["train"].columns]
     taken = np.concatenate(list(found.values()))
     if len(np.unique(taken)) != len(taken) or any(
-        not part.frame.equals(thin.frame[part.frame[ROW].to_numpy()]) for part in parts.values()
+        not part.frame.equals(thin.frame.drop(gone)[found[named]]) for named, part in parts.items()
     ):
         raise DataError(
             f"{name}: cuts rows up or changes them, which needs all of them in memory, and they do not fit. Cut them "
             "before, take a split that leaves rows whole, or raise recipe.data.memory."
         )
-    return found
+    return found, gone
 
 
 def _in_place(
@@ -109,7 +125,7 @@ def write_parts(piece: Piece, part_of: Array, paths: dict[str, Path]) -> dict[st
     there = {part: finished(path) for part, path in paths.items()}
     if all(there.values()):
         return {part: vouched for part, vouched in there.items() if vouched is not None}
-    dataset = piece.read()
+    dataset = piece.seen()
     assert set(paths) <= set(get_args(Split))
     return {
         part: write_shard(dataset.take(np.flatnonzero(part_of == PARTS.index(part))), path)

@@ -50,7 +50,7 @@ def part_by_place(piece: Piece, places: Path, start: int, cut: tuple[int, int], 
     if read_told(path) is not None:
         return True
     rows, count = cut
-    frame = piece.read().frame
+    frame = piece.seen().frame
     place = np.array(np.load(places, mmap_mode="r")[start : start + frame.height])
     frame = frame.with_columns(pl.Series(PLACE, place)).filter(pl.Series(place >= 0))
     write_pieces(split_by(frame, place[place >= 0] // rows, count), path)
