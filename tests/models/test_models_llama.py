@@ -323,7 +323,7 @@ def test_a_block_starts_as_almost_the_identity():
     torch.manual_seed(0)
     model = Llama(512, 4)
     states = F.rms_norm(torch.randn(2, 64, 256), (256,))
-    after = model.blocks[0](states, Context(states))
+    after = model.blocks[0](states, Context(states).given(0, model.blocks[0]))
     assert 0 < (after - states).std().item() < 0.02
     assert model.blocks[0].attention.query(states).std().item() == pytest.approx(1.0, abs=0.1)
 

@@ -119,7 +119,6 @@ class DeepseekV3(Decoder):
         positions = config.rotary(config.qk_rope_head_dim)
         blocks = (
             Block(
-                layer,
                 config.latent_attention(),
                 config.feed_forward(layer),
                 (config.norm(), config.norm()),

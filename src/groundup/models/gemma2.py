@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from groundup.models.config import ATTENTION, EMBEDDED, FEED_FORWARD, OLD_TABLES, TIED, DecoderConfig, windows
 from groundup.nn.activations import gelu_tanh
-from groundup.nn.decoder import Context, Decoder, attend_in, start_small
+from groundup.nn.decoder import Decoder, Given, attend_in, start_small
 from groundup.nn.feed_forward import GatedFeedForward
 from groundup.nn.rope import Rotary
 from groundup.nn.weights import Weight
@@ -72,8 +72,8 @@ class Gemma2(Decoder):
         positions = config.rotary()
         scale, cap = config.query_pre_attn_scalar**-0.5, config.attn_logit_softcapping
         blocks = (
-            SandwichBlock(layer, config, config.attention(window=window, scale=scale, cap=cap), positions)
-            for layer, window in enumerate(config.windows())
+            SandwichBlock(config, config.attention(window=window, scale=scale, cap=cap), positions)
+            for window in config.windows()
         )
         super().__init__(
             config.embedding(),
@@ -89,20 +89,19 @@ class Gemma2(Decoder):
 class SandwichBlock(nn.Module):
     """One layer of a Gemma: each half normalised before and after, then added to what came in."""
 
-    def __init__(self, layer: int, config: DecoderConfig, attention: nn.Module, positions: Rotary) -> None:
+    def __init__(self, config: DecoderConfig, attention: nn.Module, positions: Rotary) -> None:
         super().__init__()
-        self.layer = layer
         self.attention_norm = config.norm(around_one=True)
         self.attention = attention
         self.attended_norm = config.norm(around_one=True)
         self.feed_forward_norm = config.norm(around_one=True)
         self.feed_forward = GatedFeedForward(config.intermediate_size, gelu_tanh, in_features=config.hidden_size)
         self.fed_norm = config.norm(around_one=True)
-        self.positions = positions
+        self.positions = (positions,)
 
-    def forward(self, states: Tensor, context: Context) -> Tensor:
+    def forward(self, states: Tensor, given: Given) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
-        attended = attend_in(context, self.attention, self.attention_norm(states), self.positions, self.layer)
+        attended = attend_in(given, self.attention, self.attention_norm(states))
         states = states + self.attended_norm(attended)
         outputs: Tensor = states + self.fed_norm(self.feed_forward(self.feed_forward_norm(states)))
         return outputs

@@ -90,12 +90,11 @@ class Gemma3Text(Decoder):
         scale = config.query_pre_attn_scalar**-0.5
         blocks = (
             SandwichBlock(
-                layer,
                 config,
                 config.attention(window=window, scale=scale, norm=norm),
                 everywhere if window is None else nearby,
             )
-            for layer, window in enumerate(config.windows())
+            for window in config.windows()
         )
         super().__init__(
             config.embedding(),

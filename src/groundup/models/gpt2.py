@@ -108,12 +108,11 @@ class GPT2(Decoder):
 
         blocks = (
             Block(
-                layer,
                 Attention(config.n_head, in_features=width, bias=True),
                 FeedForward(config.n_inner or 4 * width, gelu_tanh, in_features=width),
                 (norm(), norm()),
             )
-            for layer in range(config.n_layer)
+            for _ in range(config.n_layer)
         )
         head = None if config.tie_word_embeddings else nn.Linear(width, config.vocab_size, bias=False)
         places = nn.Embedding(config.n_positions, width)

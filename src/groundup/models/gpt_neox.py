@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from groundup.models.config import write_config
 from groundup.nn.activations import gelu
 from groundup.nn.attention import Attention
-from groundup.nn.decoder import Context, Decoder, attend_in, start_small
+from groundup.nn.decoder import Decoder, Given, attend_in, start_small
 from groundup.nn.feed_forward import FeedForward
 from groundup.nn.norm import LayerNorm
 from groundup.nn.rope import Rotary
@@ -66,7 +66,7 @@ class GPTNeoX(Decoder):
         self.config = config
         turned = int(config.hidden_size // config.num_attention_heads * config.partial_rotary_factor)
         positions = Rotary(turned, config.rope_theta, config.rope_scaling, config.max_position_embeddings)
-        blocks = (NeoXBlock(layer, config, positions) for layer in range(config.num_hidden_layers))
+        blocks = (NeoXBlock(config, positions) for _ in range(config.num_hidden_layers))
         width, vocabulary = config.hidden_size, config.vocab_size
         head = None if config.tie_word_embeddings else nn.Linear(width, vocabulary, bias=False)
         super().__init__(nn.Embedding(vocabulary, width), blocks, _norm(config), head)
@@ -117,9 +117,8 @@ def _norm(config: GPTNeoXConfig) -> LayerNorm:
 class NeoXBlock(nn.Module):
     """One layer: attention and feed-forward of the same input, both added to it (or one after the other)."""
 
-    def __init__(self, layer: int, config: GPTNeoXConfig, positions: Rotary) -> None:
+    def __init__(self, config: GPTNeoXConfig, positions: Rotary) -> None:
         super().__init__()
-        self.layer = layer
         self.parallel = config.use_parallel_residual
         self.attention_norm = _norm(config)
         self.attention = Attention(
@@ -127,11 +126,11 @@ class NeoXBlock(nn.Module):
         )
         self.feed_forward_norm = _norm(config)
         self.feed_forward = FeedForward(config.intermediate_size, gelu, in_features=config.hidden_size)
-        self.positions = positions
+        self.positions = (positions,)
 
-    def forward(self, states: Tensor, context: Context) -> Tensor:
+    def forward(self, states: Tensor, given: Given) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
-        attended = attend_in(context, self.attention, self.attention_norm(states), self.positions, self.layer)
+        attended = attend_in(given, self.attention, self.attention_norm(states))
         after = states + attended
         fed = self.feed_forward(self.feed_forward_norm(states if self.parallel else after))
         outputs: Tensor = after + fed

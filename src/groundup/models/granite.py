@@ -44,14 +44,13 @@ class Granite(Decoder):
         positions = config.rotary()
         blocks = (
             Block(
-                layer,
                 config.attention(scale=config.attention_multiplier),
                 GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
                 (config.norm(), config.norm()),
                 positions,
                 config.residual_multiplier,
             )
-            for layer in range(config.num_hidden_layers)
+            for _ in range(config.num_hidden_layers)
         )
         super().__init__(
             config.embedding(),

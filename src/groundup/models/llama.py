@@ -111,7 +111,7 @@ class Llama(Decoder):
             tie_word_embeddings=tie_word_embeddings,
         )
         positions = Rotary(config.hidden_size // config.num_attention_heads, rope_theta, rope_scaling)
-        blocks = [_block(layer, config, positions, dropout) for layer in range(config.num_hidden_layers)]
+        blocks = [_block(config, positions, dropout) for _ in range(config.num_hidden_layers)]
         head = None if tie_word_embeddings else nn.Linear(config.hidden_size, vocab_size, bias=False)
         norm = RMSNorm(in_features=config.hidden_size, eps=rms_norm_eps)
         super().__init__(nn.Embedding(vocab_size, config.hidden_size), blocks, norm, head, dropout=dropout)
@@ -126,9 +126,8 @@ class Llama(Decoder):
         return model
 
 
-def _block(layer: int, config: LlamaConfig, positions: Rotary, dropout: float) -> Block:
+def _block(config: LlamaConfig, positions: Rotary, dropout: float) -> Block:
     return Block(
-        layer,
         Attention(config.num_attention_heads, config.num_key_value_heads, in_features=config.hidden_size),
         GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
         (

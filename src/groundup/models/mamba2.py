@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from groundup.core.errors import GroundupError
 from groundup.models.config import read_config
-from groundup.nn.decoder import Context, Decoder, start_small
+from groundup.nn.decoder import Decoder, Given, start_small
 from groundup.nn.norm import RMSNorm
 from groundup.nn.weights import Weight
 
@@ -101,7 +101,7 @@ class Mamba2(Decoder):
         width, vocabulary = config.hidden_size, config.vocab_size
         head = None if config.tie_word_embeddings else nn.Linear(width, vocabulary, bias=False)
         norm = RMSNorm(in_features=width, eps=config.layer_norm_epsilon)
-        blocks = (Mamba2Block(layer, config) for layer in range(config.num_hidden_layers))
+        blocks = (Mamba2Block(config) for _ in range(config.num_hidden_layers))
         super().__init__(nn.Embedding(vocabulary, width), blocks, norm, head)
         start_small(self)
         for module in self.modules():
@@ -149,16 +149,15 @@ class StateCache:
 class Mamba2Block(nn.Module):
     """One layer: x + mixer(norm(x)), the sum in fp32 where the config says so."""
 
-    def __init__(self, layer: int, config: Mamba2Config) -> None:
+    def __init__(self, config: Mamba2Config) -> None:
         super().__init__()
-        self.layer = layer
         self.exact = config.residual_in_fp32
         self.norm = RMSNorm(in_features=config.hidden_size, eps=config.layer_norm_epsilon)
         self.mixer = Mamba2Mixer(config)
 
-    def forward(self, states: Tensor, context: Context) -> Tensor:
+    def forward(self, states: Tensor, given: Given) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
-        mixed = self.mixer(self.norm(states.to(context.dtype)), context, self.layer)
+        mixed = self.mixer(self.norm(states.to(given.dtype)), given)
         outputs: Tensor = (states.float() if self.exact and states.dtype.itemsize < 4 else states) + mixed
         return outputs
 
@@ -196,13 +195,13 @@ class Mamba2Mixer(nn.Module):
             self.step_bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus undone
             nn.init.normal_(self.taps.weight, 0.0, self.taps.weight.shape[-1] ** -0.5)
 
-    def forward(self, inputs: Tensor, context: Context, layer: int) -> Tensor:
+    def forward(self, inputs: Tensor, given: Given) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
         heads, width, groups, size = self.shape
         gate, mixed, steps = self.inner(inputs).split(self.sizes, dim=-1)
-        cache: Any = context.cache
+        cache, layer = given.cache, given.layer
         state, before = (None, None) if cache is None or layer not in cache.layers else cache.layers[layer]
-        segments = None if context.documents is None else _segments(context.documents)
+        segments = None if given.documents is None else _segments(given.documents)
         kernel = self.taps.weight.shape[-1]
         mixed, before = self._convolved(mixed, before, None if segments is None else segments, kernel)
         x, b, c = torch.split(F.silu(mixed), [self.sizes[0], groups * size, groups * size], dim=-1)

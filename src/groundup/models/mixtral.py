@@ -47,7 +47,6 @@ class Mixtral(Decoder):
         positions = config.rotary()
         blocks = (
             Block(
-                layer,
                 config.attention(window=config.sliding_window),
                 MixtureOfExperts(
                     config.num_local_experts,
@@ -58,7 +57,7 @@ class Mixtral(Decoder):
                 (config.norm(), config.norm()),
                 positions,
             )
-            for layer in range(config.num_hidden_layers)
+            for _ in range(config.num_hidden_layers)
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())
         start_small(self)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from groundup.models.config import ATTENTION, EMBEDDED, FEED_FORWARD, HEAD_NORMS, OLD_TABLES, TIED, DecoderConfig
-from groundup.nn.decoder import Context, Decoder, attend_in, start_small
+from groundup.nn.decoder import Decoder, Given, attend_in, start_small
 from groundup.nn.feed_forward import GatedFeedForward
 from groundup.nn.norm import RMSNorm
 from groundup.nn.rope import Rotary
@@ -48,7 +48,7 @@ class Olmo2(Decoder):
     def __init__(self, config: Olmo2Config) -> None:
         self.config = config
         positions = config.rotary()
-        blocks = (PostNormBlock(layer, config, positions) for layer in range(config.num_hidden_layers))
+        blocks = (PostNormBlock(config, positions) for _ in range(config.num_hidden_layers))
         super().__init__(config.embedding(), blocks, config.norm(), config.head())
         start_small(self)
 
@@ -56,18 +56,17 @@ class Olmo2(Decoder):
 class PostNormBlock(nn.Module):
     """One layer: attention, then feed-forward, each normalised after it and added to what came in."""
 
-    def __init__(self, layer: int, config: Olmo2Config, positions: Rotary) -> None:
+    def __init__(self, config: Olmo2Config, positions: Rotary) -> None:
         super().__init__()
-        self.layer = layer
         self.attention = config.attention(norm=functools.partial(RMSNorm, eps=config.rms_norm_eps), norm_over="all")
         self.attended_norm = config.norm()
         self.feed_forward = GatedFeedForward(config.intermediate_size, in_features=config.hidden_size)
         self.fed_norm = config.norm()
-        self.positions = positions
+        self.positions = (positions,)
 
-    def forward(self, states: Tensor, context: Context) -> Tensor:
+    def forward(self, states: Tensor, given: Given) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
-        attended = attend_in(context, self.attention, states, self.positions, self.layer)
+        attended = attend_in(given, self.attention, states)
         states = states + self.attended_norm(attended)
         outputs: Tensor = states + self.fed_norm(self.feed_forward(states))
         return outputs

@@ -51,13 +51,12 @@ class Phi3(Decoder):
         positions = config.positions()
         blocks = (
             Block(
-                layer,
                 config.attention(window=config.sliding_window),
                 GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
                 (config.norm(), config.norm()),
                 positions,
             )
-            for layer in range(config.num_hidden_layers)
+            for _ in range(config.num_hidden_layers)
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())
         start_small(self)

@@ -46,13 +46,12 @@ class Qwen2(Decoder):
         positions = config.rotary()
         blocks = (
             Block(
-                layer,
                 config.attention(window=window, bias="inputs"),
                 GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
                 (config.norm(), config.norm()),
                 positions,
             )
-            for layer, window in enumerate(config.windows())
+            for window in config.windows()
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())
         start_small(self)

@@ -39,13 +39,12 @@ class Qwen3(Decoder):
         norm = functools.partial(RMSNorm, eps=config.rms_norm_eps)
         blocks = (
             Block(
-                layer,
                 config.attention(window=window, bias=config.attention_bias, norm=norm),
                 GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
                 (config.norm(), config.norm()),
                 positions,
             )
-            for layer, window in enumerate(config.windows())
+            for window in config.windows()
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())
         start_small(self)

@@ -72,7 +72,6 @@ class Qwen3Moe(Decoder):
         window = config.sliding_window if config.use_sliding_window else None
         blocks = (
             Block(
-                layer,
                 config.attention(window=window, bias=config.attention_bias, norm=norm),
                 config.feed_forward(layer),
                 (config.norm(), config.norm()),

@@ -55,13 +55,12 @@ class SmolLM3(Decoder):
         seen = windows(config.layer_types, config.num_hidden_layers, window)
         blocks = (
             Block(
-                layer,
-                config.attention(window=seen[layer]),
+                config.attention(window=window),
                 GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
                 (config.norm(), config.norm()),
                 positions if turned else None,
             )
-            for layer, turned in enumerate(config.turned())
+            for window, turned in zip(seen, config.turned(), strict=True)
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())
         start_small(self)

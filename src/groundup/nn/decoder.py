@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,21 @@ from groundup.nn.losses import linear_cross_entropy
 from groundup.nn.losses.reading import MASKED
 from groundup.nn.masks import causal_mask
 from groundup.nn.rope import Rotary
+
+
+class Given(NamedTuple):
+    """What one block is given beside the states: plain values, so that equal blocks are compiled once."""
+
+    rotary: tuple[Tensor, Tensor] | None
+    """Cosine and sine for these steps; None for a layer without positions."""
+    mask: Tensor | None
+    """What is added to the scores; None where plain causal does."""
+    cache: Any
+    layer: int
+    """The block's number, under which the cache keeps its part."""
+    documents: Tensor | None
+    dtype: torch.dtype
+    """Of the residual stream."""
 
 
 class Context:
@@ -61,6 +77,13 @@ class Context:
             self._tables[key] = positions(self.seen, self.steps, self.dtype, self.device)
         return self._tables[key]
 
+    def given(self, layer: int, block: nn.Module) -> Given:
+        """What this block is given: by its attention's window and its own positions."""
+        attention = getattr(block, "attention", None)
+        positions = getattr(block, "positions", (None,))[0]
+        mask = None if attention is None else self.mask(getattr(attention, "window", None))
+        return Given(self.rotary(positions), mask, self.cache, layer, self.documents, self.dtype)
+
     def places(self) -> Tensor:
         """The place of each new step within its document, [B or 1, T] int64, for learned positions."""
         if self.documents is None:
@@ -81,7 +104,6 @@ class Block(nn.Module):
 
     def __init__(
         self,
-        layer: int,
         attention: nn.Module,
         feed_forward: nn.Module,
         norms: tuple[nn.Module, nn.Module],
@@ -90,35 +112,32 @@ class Block(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.layer = layer
         self.attention_norm, self.feed_forward_norm = norms
         self.attention = attention
         self.feed_forward = feed_forward
-        self.shared = (positions,)  # in a tuple, for it belongs to all layers and is no part of this one
+        self.positions = (positions,)  # in a tuple, for they belong to all layers and are no part of this one
         self.scale = scale
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, context: Context) -> Tensor:
+    def forward(self, states: Tensor, given: Given) -> Tensor:
         """[B, T, F] -> [B, T, F]."""
-        attended = attend_in(context, self.attention, self.attention_norm(states), self.shared[0], self.layer)
-        attended = self.dropout(attended)
+        attended = self.dropout(attend_in(given, self.attention, self.attention_norm(states)))
         states = states + (attended if self.scale == 1.0 else attended * self.scale)
         fed = self.dropout(self.feed_forward(self.feed_forward_norm(states)))
         outputs: Tensor = states + (fed if self.scale == 1.0 else fed * self.scale)
         return outputs
 
 
-def attend_in(context: Context, attention: nn.Module, inputs: Tensor, positions: Rotary | None, layer: int) -> Tensor:
-    """An attention layer with what the context has for it."""
-    window = getattr(attention, "window", None)
-    outputs: Tensor = attention(inputs, context.rotary(positions), context.mask(window), context.cache, layer)
+def attend_in(given: Given, attention: nn.Module, inputs: Tensor) -> Tensor:
+    """An attention layer with what its block was given."""
+    outputs: Tensor = attention(inputs, given.rotary, given.mask, given.cache, given.layer)
     return outputs
 
 
 class Decoder(nn.Module):
     """A language model of a family's parts: tokens [B, T] -> logits [B, T, V], or with targets their cross entropy.
 
-    Each block is called as ``block(states, context)``. ``places`` embeds learned positions. ``scale_in`` multiplies
+    Each block is called as ``block(states, given)``. ``places`` embeds learned positions. ``scale_in`` multiplies
     the embedding, ``scale_out`` the logits; ``cap`` bends logits to within +-cap (Gemma 2). ``dropout`` acts on the
     embedding. Without a ``head`` the embedding's weight is the head's.
     """
@@ -191,8 +210,8 @@ class Decoder(nn.Module):
         if self.places is not None:
             states = states + self.places(context.places()).to(states.dtype)
         states = self.dropout(states)
-        for block in self.blocks:
-            states = block(states, context)
+        for layer, block in enumerate(self.blocks):
+            states = block(states, context.given(layer, block))
         if cache is not None:
             cache.advance(tokens.shape[1])
         normalised: Tensor = self.norm(states).to(context.dtype)
