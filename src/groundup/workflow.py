@@ -507,7 +507,9 @@ def clean(
     terminal.prepared(splits)
     if shop.folder.exists():
         gather_removed([shop.folder, *(folder / split for split in splits.parts())], folder / "removed.jsonl")
-    _write_cleaned(folder, recipe, splits, steps, {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint})
+    read = _write_quarantine(folder, splits, shop)
+    told = {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint, "read": read}
+    _write_cleaned(folder, recipe, splits, steps, told)
     shutil.rmtree(shop.folder, ignore_errors=True)
     terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
     return folder
@@ -588,9 +590,26 @@ def _write_cleaned(
     write("statistics.json", json.dumps(learned, ensure_ascii=False, indent=1))
     write("recipe.toml", recipe.to_toml())
     rows = {name: len(part) for name, part in splits.parts().items()}
-    about = {"fingerprint": told["fingerprint"], "rows": rows, "rows_in_two_splits": told["leaks"]}
+    about = {"fingerprint": told["fingerprint"], **told["read"], "rows": rows, "rows_in_two_splits": told["leaks"]}
     write("report.html", cleaned_page(recipe.name, recipe.to_toml(), rows, entries, learned))
     write("data.json", json.dumps(about, indent=1))  # last, since it says that all is there
+
+
+def _write_quarantine(folder: Path, splits: Splits, shop: Workshop) -> dict[str, int]:
+    """What the source could not take, in a file of its own where there is any; and how much it read."""
+    from groundup.data.shards import open_shards
+
+    if _in_memory(splits.train):
+        quarantine = splits.train.quarantine
+        if quarantine.rejected:
+            (folder / "quarantine.jsonl").write_text(quarantine.to_json_lines(), encoding="utf-8")
+        return {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
+    if not (shop.folder / "source" / "shards.json").is_file():  # a folder of shards is taken as it stands
+        return {}
+    source = open_shards(shop.folder / "source")
+    if source.rejected:
+        shutil.copy(shop.folder / "source" / "quarantine.jsonl", folder / "quarantine.jsonl")
+    return {"read": len(source) + source.rejected, "accepted": len(source), "rejected": source.rejected}
 
 
 def _ledger(splits: Splits) -> list[Any]:
@@ -1125,12 +1144,7 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
-    read: dict[str, int] = {}
-    quarantine = getattr(prepared.splits.train, "quarantine", None)  # shards have none of their own
-    if quarantine is not None:
-        if quarantine.rejected:
-            run.write("quarantine.jsonl", quarantine.to_json_lines())
-        read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
+    read = _write_quarantine(run.folder, prepared.splits, prepared.shop)
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
     run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
     if isinstance(prepared.preprocessing.schema, Schema):

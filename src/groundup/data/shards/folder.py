@@ -102,6 +102,8 @@ class Shards:
     history: tuple[Entry, ...] = ()
     origin: str = ""
     chain: tuple[Pending, ...] = ()
+    rejected: int = 0
+    """Rows that the source could not take, of those that it read."""
 
     def __len__(self) -> int:
         return sum(file.rows for file in self.files)
