@@ -128,10 +128,18 @@ class Prepared:
     @functools.cached_property
     def weights(self) -> Any:
         """How often each sample of train is drawn [N], or None where each comes once in an epoch."""
+        from groundup.core.errors import RecipeError
         from groundup.core.use import make
 
         use = self.recipe.data.sampling
-        return None if use is None else make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
+        if use is None:
+            return None
+        if not _in_memory(self.splits.train):
+            raise RecipeError(
+                "recipe.data.sampling: samples are drawn from all of train, which does not fit in memory. Raise "
+                "recipe.data.memory, or weigh the classes in the loss instead."
+            )
+        return make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
 
     def augmentation(self) -> list[Any]:
         """The steps that change train's samples, made as the recipe describes them."""
@@ -1146,7 +1154,8 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
     read = _write_quarantine(run.folder, prepared.splits, prepared.shop)
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
-    run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
+    about = {"fingerprint": prepared.fingerprint, **read, "in_shards": not _in_memory(prepared.splits.train)}
+    run.write_json("data.json", {**about, "rows": rows, "samples": samples})
     if isinstance(prepared.preprocessing.schema, Schema):
         run.write_json("schema.json", prepared.preprocessing.schema.to_dict())
 
@@ -1578,6 +1587,13 @@ def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *
         if same_data:
             raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
         terminal.warn(f"{changed}; figures may differ for that reason")
+    in_shards = not _in_memory(prepared.splits.train)
+    if same_data and in_shards != run.read_json("data.json").get("in_shards", in_shards):
+        raise DataError(
+            f"{run.folder}: its data lay in {'memory' if in_shards else 'shards'} and do so no longer, since another "
+            "part of the memory is free; batches would come in another order. Set data.memory as it was: a large one, "
+            "such as data.memory=64GB, keeps data in memory."
+        )
     model = move(design(prepared), choose_device(recipe.training.device))
     return Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
 
