@@ -201,6 +201,8 @@ def shards(read: Any, memory_bytes: int) -> None:
         f"  {len(read):,} rows from {escape(read.origin or 'the source')}, {format_bytes(read.size_bytes)}, in "
         f"{len(read.files)} shards, since they do not fit in a memory of {format_bytes(memory_bytes)}"
     )
+    if read.rejected:
+        warn(f"{len(read) + read.rejected:,} rows read = {len(read):,} accepted + {read.rejected:,} rejected")
     table(("column", "kind", "type"), [(name, read.kinds[name], read.schema[name]) for name in read.columns])
 
 

@@ -128,10 +128,18 @@ class Prepared:
     @functools.cached_property
     def weights(self) -> Any:
         """How often each sample of train is drawn [N], or None where each comes once in an epoch."""
+        from groundup.core.errors import RecipeError
         from groundup.core.use import make
 
         use = self.recipe.data.sampling
-        return None if use is None else make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
+        if use is None:
+            return None
+        if not _in_memory(self.splits.train):
+            raise RecipeError(
+                "recipe.data.sampling: samples are drawn from all of train, which does not fit in memory. Raise "
+                "recipe.data.memory, or weigh the classes in the loss instead."
+            )
+        return make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
 
     def augmentation(self) -> list[Any]:
         """The steps that change train's samples, made as the recipe describes them."""
@@ -513,7 +521,9 @@ def clean(
     terminal.prepared(splits)
     if shop.folder.exists():
         gather_removed([shop.folder, *(folder / split for split in splits.parts())], folder / "removed.jsonl")
-    _write_cleaned(folder, recipe, splits, steps, {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint})
+    read = _write_quarantine(folder, splits, shop)
+    told = {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint, "read": read}
+    _write_cleaned(folder, recipe, splits, steps, told)
     shutil.rmtree(shop.folder, ignore_errors=True)
     terminal.say(f"\n[bold]Done.[/bold] Everything lies in [bold]{folder}[/bold]; open report.html there.")
     return folder
@@ -642,9 +652,26 @@ def _write_cleaned(
     write("statistics.json", json.dumps(learned, ensure_ascii=False, indent=1))
     write("recipe.toml", recipe.to_toml())
     rows = {name: len(part) for name, part in splits.parts().items()}
-    about = {"fingerprint": told["fingerprint"], "rows": rows, "rows_in_two_splits": told["leaks"]}
+    about = {"fingerprint": told["fingerprint"], **told["read"], "rows": rows, "rows_in_two_splits": told["leaks"]}
     write("report.html", cleaned_page(recipe.name, recipe.to_toml(), rows, entries, learned))
     write("data.json", json.dumps(about, indent=1))  # last, since it says that all is there
+
+
+def _write_quarantine(folder: Path, splits: Splits, shop: Workshop) -> dict[str, int]:
+    """What the source could not take, in a file of its own where there is any; and how much it read."""
+    from groundup.data.shards import open_shards
+
+    if _in_memory(splits.train):
+        quarantine = splits.train.quarantine
+        if quarantine.rejected:
+            (folder / "quarantine.jsonl").write_text(quarantine.to_json_lines(), encoding="utf-8")
+        return {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
+    if not (shop.folder / "source" / "shards.json").is_file():  # a folder of shards is taken as it stands
+        return {}
+    source = open_shards(shop.folder / "source")
+    if source.rejected:
+        shutil.copy(shop.folder / "source" / "quarantine.jsonl", folder / "quarantine.jsonl")
+    return {"read": len(source) + source.rejected, "accepted": len(source), "rejected": source.rejected}
 
 
 def _ledger(splits: Splits) -> list[Any]:
@@ -1179,14 +1206,10 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
-    read: dict[str, int] = {}
-    quarantine = getattr(prepared.splits.train, "quarantine", None)  # shards have none of their own
-    if quarantine is not None:
-        if quarantine.rejected:
-            run.write("quarantine.jsonl", quarantine.to_json_lines())
-        read = {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
+    read = _write_quarantine(run.folder, prepared.splits, prepared.shop)
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
-    run.write_json("data.json", {"fingerprint": prepared.fingerprint, **read, "rows": rows, "samples": samples})
+    about = {"fingerprint": prepared.fingerprint, **read, "in_shards": not _in_memory(prepared.splits.train)}
+    run.write_json("data.json", {**about, "rows": rows, "samples": samples})
     if isinstance(prepared.preprocessing.schema, Schema):
         run.write_json("schema.json", prepared.preprocessing.schema.to_dict())
 
@@ -1618,6 +1641,13 @@ def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *
         if same_data:
             raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
         terminal.warn(f"{changed}; figures may differ for that reason")
+    in_shards = not _in_memory(prepared.splits.train)
+    if same_data and in_shards != run.read_json("data.json").get("in_shards", in_shards):
+        raise DataError(
+            f"{run.folder}: its data lay in {'memory' if in_shards else 'shards'} and do so no longer, since another "
+            "part of the memory is free; batches would come in another order. Set data.memory as it was: a large one, "
+            "such as data.memory=64GB, keeps data in memory."
+        )
     model = move(design(prepared), choose_device(recipe.training.device))
     return Trained(run, prepared, model, recipe.training, _objective(recipe.training, prepared))
 

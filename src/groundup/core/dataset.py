@@ -327,9 +327,12 @@ def _cells_changed(before: Dataset, after: Dataset) -> dict[str, int]:
 
 
 def _num_changed(old: pl.Series, new: pl.Series) -> int:
-    if old.dtype.is_nested() and old.equals(new, null_equal=True):
-        return 0
-    return int(old.ne_missing(new).sum())
+    if old.dtype.is_nested():
+        return 0 if old.equals(new, null_equal=True) else int(old.ne_missing(new).sum())
+    changed = int((old != new).sum())  # where one is missing this tells nothing, and is told by the masks
+    if old.null_count() or new.null_count():
+        changed += int((old.is_null() ^ new.is_null()).sum())
+    return changed
 
 
 MOST_LISTED = 1000

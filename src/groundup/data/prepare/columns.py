@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import polars as pl
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
 from groundup.core.schema import spellings
+from groundup.core.statistics import Moments
 
 __all__ = [
     "choose", "in_order", "learned_columns", "numbers", "present_numbers", "said", "spellings", "with_columns",
@@ -65,23 +67,44 @@ def learned_columns(learned: Mapping[str, Any] | None, dataset: Dataset, by: str
 
 def numbers(dataset: Dataset, name: str, by: str) -> pl.Series:
     """A column as float64 in which every missing value, NaN included, is null. Raises DataError for other columns."""
+    return _numbers(dataset, name, by)[0]
+
+
+def _numbers(dataset: Dataset, name: str, by: str) -> tuple[pl.Series, bool]:
+    """The same, and whether it is known that no value is infinite: where the sum is finite, each value is."""
     column = dataset.frame[name]
     if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
         raise DataError(f"{by}: column {name!r} of {dataset.origin or 'the data'} holds {column.dtype}, not numbers.")
-    return column.cast(pl.Float64).fill_nan(None)
+    column = column.cast(pl.Float64)
+    finite = math.isfinite(column.sum() or 0.0)
+    return (column, True) if finite else (column.fill_nan(None), False)
+
+
+def _finite(dataset: Dataset, name: str, by: str) -> pl.Series:
+    """A column as ``numbers`` gives it. Raises DataError when a value is infinite."""
+    column, finite = _numbers(dataset, name, by)
+    endless = [] if finite else column.is_infinite().fill_null(False).arg_true().to_list()
+    if endless:
+        raise DataError(
+            f"{by}: column {name!r} is infinite at {dataset.row_names()[endless[0]]} ({len(endless)} such "
+            "values); nothing can be learned from it. Declare such cells as missing, or clean them before the split."
+        )
+    return column
 
 
 def known_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:
     """The values of a column that are there, to learn from; perhaps none. Raises DataError when one is infinite."""
-    column = numbers(dataset, name, by)
-    finite = np.isfinite(float(column.sum() or 0.0))  # then each value is: one quick look instead of several
-    endless = [] if finite else column.is_infinite().fill_null(False).arg_true().to_list()
-    if endless:
-        raise DataError(
-            f"{by}: column {name!r} is infinite at {dataset.row_names()[int(endless[0])]} ({len(endless)} such "
-            "values); nothing can be learned from it. Declare such cells as missing, or clean them before the split."
-        )
-    return column.drop_nulls().to_numpy()
+    return _finite(dataset, name, by).drop_nulls().to_numpy()
+
+
+def known_moments(dataset: Dataset, name: str, by: str) -> Moments:
+    """Of the values of a column that are there. Raises DataError when one is infinite."""
+    column = _finite(dataset, name, by)
+    count = len(column) - column.null_count()
+    if not count:
+        return Moments()
+    mean, variance, low, high = column.mean(), column.var(ddof=0), column.min(), column.max()
+    return Moments(count, float(mean), float(variance) * count, float(low), float(high))  # type: ignore[arg-type]
 
 
 def present_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:

@@ -15,7 +15,15 @@ from groundup.core.dataset import Dataset, Kind
 from groundup.core.errors import DataError
 from groundup.core.statistics import Moments, Quantiles
 from groundup.data.prepare import weighted
-from groundup.data.prepare.columns import choose, known_numbers, learned_columns, need_some, numbers, spellings
+from groundup.data.prepare.columns import (
+    choose,
+    known_moments,
+    known_numbers,
+    learned_columns,
+    need_some,
+    numbers,
+    spellings,
+)
 from groundup.data.prepare.groups import Groups, groups_of, refuse_equal_times
 from groundup.data.series.gaps import backward_fill, forward_fill, interpolate
 
@@ -186,12 +194,14 @@ class Fill:
         if self.method == "constant":
             return told
         statistic = self._statistic(kind)
-        known = known_numbers(shard, name, "Fill") if kind == "number" else None
-        if statistic == "mode":
+        if statistic == "mean":
+            told["whole"] = known_moments(shard, name, "Fill").state
+        elif statistic == "mode":
+            if kind == "number":
+                known_numbers(shard, name, "Fill")  # refuses what is endless
             told["whole"] = weighted.most_frequent(column)
         else:
-            assert known is not None
-            told["whole"] = (Moments if statistic == "mean" else Quantiles).of(known).state
+            told["whole"] = Quantiles.of(known_numbers(shard, name, "Fill")).state
         if self.by and self.method not in ORDERED:
             told["groups"] = weighted.tell(weighted.key_columns(shard.frame, self.by), column, statistic)
         return told

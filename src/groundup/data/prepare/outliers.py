@@ -13,7 +13,7 @@ from groundup.core.contract import Contract
 from groundup.core.dataset import Dataset, Kind
 from groundup.core.errors import DataError
 from groundup.core.statistics import Moments, Quantiles
-from groundup.data.prepare.columns import choose, known_numbers, learned_columns, need_some, numbers
+from groundup.data.prepare.columns import choose, known_moments, known_numbers, learned_columns, need_some, numbers
 from groundup.data.prepare.groups import Groups, groups_of
 from groundup.data.series.windowed import local_median, local_spread
 
@@ -89,14 +89,20 @@ class Outliers:
         """What some rows of train tell of each column's spread."""
         columns: dict[str, Any] = {}
         for name in choose(shard, self.columns, (*self.exclude, *self.by), ("number",), "Outliers"):
-            values = known_numbers(shard, name, "Outliers")
-            learn = Moments if self.method == "k_sigma" else Quantiles
-            columns[name] = {"known": len(values), "told": None if self.method == "hampel" else learn.of(values).state}
+            columns[name] = self._told(shard, name)
             if self.action == "flag" and f"{name}_outlier" in shard.frame.columns:
                 raise DataError(
                     f"Outliers: the flag {name + '_outlier'!r} would replace a column of that name; rename it."
                 )
         return {"rows": len(shard), "columns": columns}
+
+    def _told(self, shard: Dataset, name: str) -> dict[str, Any]:
+        """How many of a column's values are there, and how they lie."""
+        if self.method == "k_sigma":
+            moments = known_moments(shard, name, "Outliers")
+            return {"known": moments.count, "told": moments.state}
+        values = known_numbers(shard, name, "Outliers")
+        return {"known": len(values), "told": None if self.method == "hampel" else Quantiles.of(values).state}
 
     def merge(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         """What both tell together."""

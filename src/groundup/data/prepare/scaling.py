@@ -14,6 +14,7 @@ from groundup.core.dataset import Dataset
 from groundup.core.statistics import Moments, Quantiles
 from groundup.data.prepare.columns import (
     choose,
+    known_moments,
     known_numbers,
     learned_columns,
     merged,
@@ -46,7 +47,7 @@ class Standardize:
     def partial(self, shard: Dataset) -> State:
         """Moments of each column."""
         chosen = choose(shard, self.columns, self.exclude, ("number",), "Standardize")
-        return pieces(shard, chosen, lambda name: Moments.of(known_numbers(shard, name, "Standardize")).state)
+        return pieces(shard, chosen, lambda name: known_moments(shard, name, "Standardize").state)
 
     def merge(self, one: State, other: State) -> State:
         """Moments of both together."""
@@ -164,7 +165,7 @@ class MinMax:
     def partial(self, shard: Dataset) -> State:
         """Moments of each column, its ends among them."""
         chosen = choose(shard, self.columns, self.exclude, ("number",), "MinMax")
-        return pieces(shard, chosen, lambda name: Moments.of(known_numbers(shard, name, "MinMax")).state)
+        return pieces(shard, chosen, lambda name: known_moments(shard, name, "MinMax").state)
 
     def merge(self, one: State, other: State) -> State:
         """Moments of both together."""

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -168,6 +168,9 @@ class Images:
     task: Literal["auto", "classify", "regress"] = "auto"
     target_scale: TargetScale = "z_score"
     learned: Mapping[str, Any] | None = None
+
+    BY_ROW: ClassVar = True
+    """What becomes of a row does not depend on the others, so shards can be encoded one by one."""
 
     def __post_init__(self) -> None:
         edges = (self.size,) if isinstance(self.size, int) else tuple(self.size or (1,))

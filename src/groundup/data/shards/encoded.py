@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
 from groundup.core.preprocessing import step_name
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARDS_AT_ONCE = 4
-"""Shards that rows are mixed within, and that are held in memory."""
+"""Shards that rows are mixed within, and that are held in memory, where it has room for so many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class EpochOrder:
     """Position of each shard's first sample, and the number of samples [N + 1]."""
     seed: int
     epoch: int
+    at_once: int = SHARDS_AT_ONCE
     drawn: dict[int, Array] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -46,7 +48,7 @@ class EpochOrder:
     def windows(self) -> list[Array]:
         """The shards in the order of the epoch, a few at a time."""
         shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.starts) - 1)
-        return [shuffled[i : i + SHARDS_AT_ONCE] for i in range(0, len(shuffled), SHARDS_AT_ONCE)]
+        return [shuffled[i : i + self.at_once] for i in range(0, len(shuffled), self.at_once)]
 
     @functools.cached_property
     def ends(self) -> Array:
@@ -82,6 +84,7 @@ class EncodedShards:
     rows: Array
     """For each sample the ``_row`` it came from."""
     memory_bytes: int
+    at_once: int = SHARDS_AT_ONCE
     held: collections.OrderedDict[int, Any] = dataclasses.field(default_factory=collections.OrderedDict)
 
     def __len__(self) -> int:
@@ -89,7 +92,7 @@ class EncodedShards:
 
     def order(self, seed: int, epoch: int) -> EpochOrder:
         """The order of one epoch, drawn from (seed, epoch)."""
-        return EpochOrder(self.starts, seed, epoch)
+        return EpochOrder(self.starts, seed, epoch, self.at_once)
 
     def batch(
         self, positions: Array, augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
@@ -100,10 +103,12 @@ class EncodedShards:
         positions = np.asarray(positions)
         shard = np.searchsorted(self.starts, positions, side="right") - 1
         order = np.argsort(shard, kind="stable")
-        parts = []
-        for number in np.unique(shard).tolist():
+        found = {}
+        # What is held comes first: where a batch lies across two mixtures, the old one makes room for the new.
+        for number in sorted(np.unique(shard).tolist(), key=lambda number: number not in self.held):
             within = positions[shard == number] - self.starts[number]
-            parts.append(self._shard(number).batch(within, augment, seed, epoch))
+            found[number] = self._shard(number).batch(within, augment, seed, epoch)
+        parts = [found[number] for number in sorted(found)]
         back = torch.from_numpy(np.argsort(order, kind="stable"))
         inputs, targets = (
             {name: torch.cat([part[side][name] for part in parts])[back] for name in parts[0][side]} for side in (0, 1)
@@ -114,7 +119,7 @@ class EncodedShards:
         if number in self.held:
             self.held.move_to_end(number)
         else:
-            while len(self.held) >= SHARDS_AT_ONCE:
+            while len(self.held) >= self.at_once:
                 self.held.popitem(last=False)
             self.held[number] = self.samples.encode(self.pieces[number].read())
         return self.held[number]
@@ -150,19 +155,25 @@ def encode_shards(shop: Workshop, samples: Any, shards: Shards, stage: str) -> E
     folder = shop.stage(stage)
     pieces = shards.pieces()
     tasks = [(piece, samples, folder / f"{i}.npy") for i, piece in enumerate(pieces)]
-    counts = list(shop.executor.each(count_samples, tasks))
-    rows = np.lib.format.open_memmap(folder / "rows.npy", "w+", dtype=np.uint64, shape=(sum(counts),))
+    told = list(shop.executor.each(count_samples, tasks))
+    counts = [count for count, _ in told]
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    for i in range(len(pieces)):
-        rows[starts[i] : starts[i + 1]] = np.load(folder / f"{i}.npy")
-    rows.flush()
-    if not sum(counts):
-        return EncodedShards(pieces, samples, starts, np.zeros(0, dtype=np.uint64), shop.room.memory_bytes)
-    return EncodedShards(pieces, samples, starts, np.load(folder / "rows.npy", mmap_mode="r"), shop.room.memory_bytes)
+    room = shop.room.memory_bytes
+    at_once = max(1, min(SHARDS_AT_ONCE, room // 2 // max(1, *(size for _, size in told))))
+    rows: Array = np.zeros(0, dtype=np.uint64)
+    if sum(counts):
+        kept = np.lib.format.open_memmap(folder / "rows.npy", "w+", dtype=np.uint64, shape=(sum(counts),))
+        for i in range(len(pieces)):
+            kept[starts[i] : starts[i + 1]] = np.load(folder / f"{i}.npy")
+        kept.flush()
+        rows = np.load(folder / "rows.npy", mmap_mode="r")
+    return EncodedShards(pieces, samples, starts, rows, room, at_once)
 
 
-def count_samples(piece: Piece, samples: Any, path: Path) -> int:
-    """A task: one shard encoded, the rows of its samples written down, and their number given back."""
+def count_samples(piece: Piece, samples: Any, path: Path) -> tuple[int, int]:
+    """A task: one shard encoded, the rows of its samples written down; gives their number and the bytes they take."""
     encoded = samples.encode(piece.read())
     np.save(path, np.asarray(encoded.rows))
-    return len(encoded)
+    held = [getattr(encoded, field.name) for field in dataclasses.fields(encoded)]
+    size = sum(one.nbytes for one in held if isinstance(one, np.ndarray))
+    return len(encoded), size + sum(int(one.frame.estimated_size()) for one in held if isinstance(one, Dataset))

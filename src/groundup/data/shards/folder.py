@@ -22,8 +22,8 @@ from groundup.core.dataset import ROW, Dataset, Entry, Kind, Split, apply, merge
 from groundup.core.errors import DataError, nearest
 
 MANIFEST = "shards.json"
-ROW_GROUP_BYTES = 16_000_000
-"""The most one row group holds in memory, so that whoever reads a shard as a stream needs little."""
+ROW_GROUP_BYTES = 64_000_000
+"""The most one row group holds in memory: a shard is one, unless a row or a step has made it larger."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,8 @@ class Shards:
     history: tuple[Entry, ...] = ()
     origin: str = ""
     chain: tuple[Pending, ...] = ()
+    rejected: int = 0
+    """Rows that the source could not take, of those that it read."""
 
     def __len__(self) -> int:
         return sum(file.rows for file in self.files)
@@ -215,7 +217,7 @@ def write_shard(dataset: Dataset, path: Path, booked: Sequence[Entry] = ()) -> d
 
     ``booked`` are the lines of the ledger that led to these rows and to no others.
     """
-    frame = dataset.frame.rechunk()
+    frame = dataset.frame if dataset.frame.n_chunks() == 1 else dataset.frame.rechunk()
     size = int(frame.estimated_size())
     rows_at_once = max(1, int(frame.height * ROW_GROUP_BYTES / max(size, ROW_GROUP_BYTES)))
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

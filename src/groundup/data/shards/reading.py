@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from groundup.core.dataset import ROW, Dataset, Entry, Kind, infer_kind, merge_entries, merge_notes
+from groundup.core.dataset import ROW, Dataset, Entry, Kind, merge_entries, merge_notes
 from groundup.core.errors import DataError
+from groundup.core.quarantine import Quarantine
 from groundup.data.shards.carry import cut
 from groundup.data.shards.folder import (
     MANIFEST,
@@ -32,6 +32,9 @@ from groundup.data.shards.memory import Room
 from groundup.data.sources.iterables import as_dataset
 
 ROWS_AT_ONCE = 1 << 16
+
+QUARANTINE = "quarantine.jsonl"
+"""Beside the shards of a source, what it could not take, as ``groundup.core.quarantine`` writes it."""
 
 Source = Callable[[], Dataset]
 
@@ -72,7 +75,10 @@ def _whole(dataset: Dataset, name: str, room: Room, folder: Path) -> Dataset | S
     if dataset.notes or dataset.pending:
         dataset = dataclasses.replace(dataset, history=(*dataset.history, _entry(name, dataset)), notes=(), pending=())
     folder.mkdir(parents=True, exist_ok=True)
-    return cut(dataset, folder, room.shard_bytes)
+    if dataset.quarantine.rejected:
+        (folder / QUARANTINE).write_text(dataset.quarantine.to_json_lines(), encoding="utf-8")
+    shards = cut(dataset, folder, room.shard_bytes)
+    return dataclasses.replace(shards, rejected=len(dataset.quarantine.rejected)).save()
 
 
 def _entry(name: str, dataset: Dataset) -> Entry:
@@ -95,13 +101,17 @@ def _from_pieces(pieces: Iterator[Dataset], source: Source, name: str, room: Roo
             raise DataError(f"{name}: the source gave no rows.")
         return tally.joined(kept) or source()
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / QUARANTINE).unlink(missing_ok=True)
     following = itertools.chain(_given_up(kept), (tally.numbered(piece) for piece in pieces))
     vouched = []
     for shard_name, shard in zip(shard_names(), _of_size(following, room), strict=False):
+        tally.spill(folder)
         there = finished(folder / shard_name)
         same = there is not None and there["rows"] == len(shard)
         vouched.append(there if there is not None and same else write_shard(shard, folder / shard_name))
-    known: dict[str, Any] = {"origin": tally.origin, "history": tally.history(), "kinds": tally.kinds()}
+    tally.spill(folder)
+    known: dict[str, Any] = {"origin": tally.origin, "history": tally.booked(), "kinds": tally.kinds()}
+    known["rejected"] = tally.rejected
     return gathered(folder, vouched, None, tally.rows, split=None, **known)
 
 
@@ -131,47 +141,17 @@ def _of_size(pieces: Iterator[Dataset], room: Room) -> Iterator[Dataset]:
         yield like.with_frame(pl.concat(waiting, how="vertical_relaxed"), like.kinds)
 
 
-SKETCHED = 4096
-"""Distinct values up to which they are counted exactly."""
-
-
-@dataclasses.dataclass
-class _Text:
-    """What decides whether a column of strings holds categories or text."""
-
-    characters: int = 0
-    present: int = 0
-    lowest: np.ndarray[Any, Any] = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
-
-    def see(self, column: pl.Series) -> None:
-        values = column.drop_nulls()
-        self.characters += int(values.str.len_chars().sum())
-        self.present += len(values)
-        self.lowest = np.union1d(self.lowest, values.hash(seed=0).unique().to_numpy())[:SKETCHED]
-
-    def distinct(self) -> float:
-        """Distinct values: exact below SKETCHED, else by how low the lowest hashes lie (Bar-Yossef et al. 2002)."""
-        if len(self.lowest) < SKETCHED:
-            return len(self.lowest)
-        return (SKETCHED - 1) * 2.0**64 / float(self.lowest[-1])
-
-    def kind(self, rows: int) -> Kind:
-        """As ``infer_kind`` says of the whole column."""
-        wordy = self.present > 0 and self.characters / self.present > 40
-        return "text" if wordy or self.distinct() > max(50, 0.5 * rows) else "category"
-
-
 class _Tally:
-    """What pieces of a source say together: numbering, kinds, and the ledger."""
+    """What pieces of a source say together: numbering, kinds, the ledger, and what was rejected."""
 
     def __init__(self, name: str) -> None:
         self.name, self.origin = name, ""
         self.rows, self.offset, self.last = 0, 0, -1
         self.seen: dict[str, dict[Kind, int]] = {}
-        self.texts: dict[str, _Text] = {}
-        self.entries: dict[tuple[str, int], list[Entry]] = {}
+        self.entries: dict[int, list[Entry]] = {}
         self.told: list[Dataset] = []
-        self.same = True
+        self.quarantine = Quarantine()
+        self.rejected = 0
 
     def numbered(self, piece: Dataset) -> Dataset:
         """The piece with rows numbered on from those before, where the source has not done that."""
@@ -188,42 +168,61 @@ class _Tally:
 
     def _count(self, piece: Dataset) -> None:
         self.rows += len(piece)
+        self.quarantine += piece.quarantine
         for name in piece.columns:
-            kind, column = piece.kinds[name], piece.frame[name]
             kinds = self.seen.setdefault(name, {})
-            self.same = self.same and (not kinds or kind in kinds)
-            kinds[kind] = kinds.get(kind, 0) + len(piece)
-            if column.dtype == pl.String and kind == infer_kind(column):
-                self.texts.setdefault(name, _Text()).see(column)
-            else:
-                self.texts.pop(name, None)
+            kinds[piece.kinds[name]] = kinds.get(piece.kinds[name], 0) + len(piece)
         for place, entry in enumerate(piece.history):
-            self.entries.setdefault((entry.step, place), []).append(entry)
+            self.entries.setdefault(place, []).append(entry)
         if piece.notes or piece.pending:
-            self.told.append(dataclasses.replace(piece, frame=piece.frame.clear()))
+            self.told.append(dataclasses.replace(piece, frame=piece.frame.clear(), quarantine=Quarantine()))
 
     def kinds(self) -> dict[str, Kind]:
-        """Strings as all of them say, any other column as most of its rows do."""
-        found = {name: max(kinds, key=lambda kind: kinds[kind]) for name, kinds in self.seen.items()}
-        return {name: self.texts[name].kind(self.rows) if name in self.texts else kind for name, kind in found.items()}
+        """Each column's; where pieces do not agree, what most rows say."""
+        return {name: max(kinds, key=lambda kind: kinds[kind]) for name, kinds in self.seen.items()}
 
     def history(self) -> tuple[Entry, ...]:
-        """The pieces' ledgers as one, with what could not be read."""
-        merged = [merge_entries(entries) for entries in self.entries.values()]
-        notes = merge_notes([piece.notes for piece in self.told])
+        """The pieces' ledgers as one: a line that each of them has of the whole stands once, others add up."""
+        return tuple(
+            entries[0]
+            if len(entries) > 1 and entries[0].rows_after == self.rows and all(one == entries[0] for one in entries)
+            else merge_entries(entries)
+            for entries in self.entries.values()
+        )
+
+    def pending(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+        """Removals and notes that are not booked yet."""
         removed = tuple(one for piece in self.told for one in piece.pending)
-        if notes or removed:
-            merged.append(Entry(self.name, None, self.rows, self.rows, removed=removed, notes=notes))
-        return tuple(merged)
+        return removed, merge_notes([piece.notes for piece in self.told])
+
+    def booked(self) -> tuple[Entry, ...]:
+        """The history with a line for what is not booked yet."""
+        removed, notes = self.pending()
+        last = Entry(self.name, None, self.rows, self.rows, removed=removed, notes=notes)
+        return (*self.history(), last) if removed or notes else self.history()
 
     def joined(self, pieces: list[Dataset]) -> Dataset | None:
         """All pieces in memory as one dataset; None where they differ in what a look at all values would settle."""
         if len(pieces) == 1:
             return pieces[0]
-        if not self.same or any(piece.frame.schema != pieces[0].frame.schema for piece in pieces):
+        agreed = all(len(kinds) == 1 for kinds in self.seen.values())
+        if not agreed or any(piece.frame.schema != pieces[0].frame.schema for piece in pieces):
             return None
-        frame = pl.concat([piece.frame for piece in pieces])
-        history = tuple(merge_entries(entries) for entries in self.entries.values())
-        notes = merge_notes([piece.notes for piece in self.told])
-        removed = tuple(one for piece in self.told for one in piece.pending)
-        return Dataset(frame, self.kinds(), None, history, removed, notes, self.origin)
+        removed, notes = self.pending()
+        return dataclasses.replace(
+            pieces[0],
+            frame=pl.concat([piece.frame for piece in pieces]),
+            kinds=self.kinds(),
+            history=self.history(),
+            pending=removed,
+            notes=notes,
+            quarantine=self.quarantine,
+        )
+
+    def spill(self, folder: Path) -> None:
+        """What was rejected so far goes to a file, since there may be much of it."""
+        if self.quarantine.rejected:
+            with (folder / QUARANTINE).open("a", encoding="utf-8") as file:
+                file.write(self.quarantine.to_json_lines())
+        self.rejected += len(self.quarantine.rejected)
+        self.quarantine = Quarantine()
