@@ -95,17 +95,6 @@ def test_processes_give_the_same_bytes_as_this_process(tmp_path: Path) -> None:
     assert len(local) > 20
 
 
-def test_cleaning_does_not_load_torch(tmp_path: Path) -> None:
-    (tmp_path / "made.toml").write_text(recipe(rows=2000).to_toml())
-    code = "import sys\nfrom groundup import clean\nclean('made.toml', out='out')\nprint('torch' in sys.modules)"
-    paths = os.pathsep.join([str(STEPS), *sys.path])
-    shown = subprocess.run(
-        [sys.executable, "-c", code.replace("out='out'", "out=__import__('pathlib').Path('out')")],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    assert shown.splitlines()[-1] == "False"
-
-
 def test_a_folder_that_is_finished_stays_and_one_of_another_recipe_is_refused(tmp_path: Path) -> None:
     folder = clean(recipe(rows=2000), out=tmp_path / "out")
     before = bytes_of(folder)

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from groundup import terminal
 
@@ -521,7 +521,7 @@ def clean(
     terminal.prepared(splits)
     if shop.folder.exists():
         gather_removed([shop.folder, *(folder / split for split in splits.parts())], folder / "removed.jsonl")
-    read = _write_quarantine(folder, splits, shop)
+    read = _write_quarantine(folder, source, shop)
     told = {"schema": schema, "leaks": len(leaks), "fingerprint": fingerprint, "read": read}
     _write_cleaned(folder, recipe, splits, steps, told)
     shutil.rmtree(shop.folder, ignore_errors=True)
@@ -657,12 +657,12 @@ def _write_cleaned(
     write("data.json", json.dumps(about, indent=1))  # last, since it says that all is there
 
 
-def _write_quarantine(folder: Path, splits: Splits, shop: Workshop) -> dict[str, int]:
+def _write_quarantine(folder: Path, data: Dataset | Shards, shop: Workshop) -> dict[str, int]:
     """What the source could not take, in a file of its own where there is any; and how much it read."""
     from groundup.data.shards import open_shards
 
-    if _in_memory(splits.train):
-        quarantine = splits.train.quarantine
+    if _in_memory(data):
+        quarantine = data.quarantine
         if quarantine.rejected:
             (folder / "quarantine.jsonl").write_text(quarantine.to_json_lines(), encoding="utf-8")
         return {"read": quarantine.read, "accepted": quarantine.accepted, "rejected": len(quarantine.rejected)}
@@ -727,7 +727,7 @@ def _workshop(recipe: Recipe, folder: Path | None = None) -> Workshop:
     return Workshop(executor(recipe.data.runner, room), room, folder)
 
 
-def _in_memory(data: object) -> bool:
+def _in_memory(data: object) -> TypeGuard[Dataset]:
     """Whether this part is a table in memory, and not shards."""
     from groundup.core.dataset import Dataset
 
@@ -1206,7 +1206,7 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
     rows = {name: len(part) for name, part in prepared.splits.parts().items()}
-    read = _write_quarantine(run.folder, prepared.splits, prepared.shop)
+    read = _write_quarantine(run.folder, prepared.splits.train, prepared.shop)
     samples = {name: len(encoded) for name, encoded in prepared.encoded.items()}
     about = {"fingerprint": prepared.fingerprint, **read, "in_shards": not _in_memory(prepared.splits.train)}
     run.write_json("data.json", {**about, "rows": rows, "samples": samples})

@@ -12,14 +12,20 @@ from groundup.core.report import machine
 def identity(recipe: Recipe) -> dict[str, Any]:
     """All that the result of cleaning depends on, as plain values; who does the work is no part of it."""
     data = {name: value for name, value in recipe.to_dict()["data"].items() if name not in ("runner", "augment")}
-    paths = [recipe.folder / Path(text).expanduser() for text in _texts(data) if "\n" not in text and len(text) < 1000]
+    read = [path for path in _paths(data, recipe.folder) if path.is_file()]
+    read += [path for path in _paths(data["source"], recipe.folder) if path.is_dir()]
     return {
         "recipe.data": data,
         "recipe.seed": recipe.seed,
         "groundup": machine().get("groundup", ""),
-        "a file it reads": {path.name: _stamp(path) for path in paths if path.exists()},
+        "a file it reads": {path.as_posix(): _stamp(path) for path in sorted(set(read))},
         "code beside the recipe": {path.name: _stamp(path) for path in sorted(recipe.folder.glob("*.py"))},
     }
+
+
+def _paths(value: Any, folder: Path) -> list[Path]:
+    """Where each string would lie, if it named a file."""
+    return [folder / Path(text).expanduser() for text in _texts(value) if "\n" not in text and len(text) < 1000]
 
 
 def _texts(value: Any) -> list[str]:

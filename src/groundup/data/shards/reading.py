@@ -46,6 +46,13 @@ def read(source: Source, name: str, room: Room, folder: Path) -> Dataset | Shard
     """
     if (folder / MANIFEST).is_file():
         return open_shards(folder)
+    found = _read(source, name, room, folder)
+    if isinstance(found, Dataset) and not found.quarantine.read:  # a source that rejects nothing need not count
+        return dataclasses.replace(found, quarantine=Quarantine(len(found), len(found)))
+    return found
+
+
+def _read(source: Source, name: str, room: Room, folder: Path) -> Dataset | Shards:
     opened = offered(source, "opened")
     if opened is not None:
         shards: Shards = opened()
