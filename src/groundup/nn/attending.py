@@ -91,9 +91,10 @@ LONGEST_BLOCKED = 2048
 class _BlockedAttention(torch.autograd.Function):
     """Causal attention as dense products, a block of queries at a time over the keys that it may see.
 
-    On a CPU forward and backward together take a quarter (bf16) to a half (fp32) of the time of torch's kernel,
-    for T^2 / 2 stored weights a head, or T times the window. The query heads that share a key head stand in one
-    product (R of them). In bf16 the scores are rounded to bf16 before the softmax, where torch's kernel keeps fp32.
+    On an AMD CPU with AVX512-BF16 forward and backward together took a quarter (bf16) to a half (fp32) of the time of
+    torch's kernel; on an Intel one with AMX 0.7 to 1.2 times in bf16 and 1.3 to 1.45 in fp32. It stores T^2 / 2 weights
+    a head, or T times the window. The query heads that share a key head stand in one product (R of them). In bf16 the
+    scores are rounded to bf16 before the softmax, where torch's kernel keeps fp32.
     """
 
     @staticmethod
