@@ -1011,6 +1011,7 @@ def design(prepared: Prepared) -> nn.Module:
     from groundup.training import seed_everything
 
     recipe = prepared.recipe
+    _need_categories_taken(prepared)
     seed_everything(recipe.seed)
     model: nn.Module = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
     for change in recipe.swap:
@@ -1021,6 +1022,22 @@ def design(prepared: Prepared) -> nn.Module:
     if rules:
         initialise(model, rules)
     return model
+
+
+def _need_categories_taken(prepared: Prepared) -> None:
+    """Raises RecipeError where an input is a category's index and the model would take it for a number."""
+    from groundup.core.errors import RecipeError
+    from groundup.core.use import resolve, signature_of
+
+    target = prepared.recipe.model.target
+    taken, _ = signature_of(resolve(target, "model", where="recipe.model"))
+    if "categories" in prepared.sizes and "categories" not in taken:
+        known = prepared.samples.learned["categories"]
+        raise RecipeError(
+            f"recipe.model: {target.rpartition(':')[2]} takes numbers; {', '.join(known)} are categories. Turn them into "
+            'numbers with { use = "OneHot" } under prepare, leave them out with samples.inputs, or take '
+            "FTTransformer, which learns a vector for each category."
+        )
 
 
 def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: bool = True) -> Proof:

@@ -97,7 +97,10 @@ def test_classes_come_back_as_they_were() -> None:
         (table(x=[1, 2, 3], y=[1.5, float("nan"), 2.5]), "'y' is missing in 1 rows"),
         (table(x=[1, 2], z=[1, 2]), "no column 'y'"),
         (table(kinds={"y": "id"}, x=[1, 2], y=["a", "b"]), "is of kind id"),
-        (table(kinds={"c": "category", "t": "text"}, c=["u", "v"], t=["u", "v"], y=[1.5, 2.5]), "category: c; text: t"),
+        (
+            table(kinds={"l": "id", "t": "text"}, l=["u", "v"], t=["u", "v"], y=[1.5, 2.5]),
+            "category, but there is text: t",
+        ),
         (table(y=[1.5, 2.5]), "no input column"),
         (table(x=[], y=[]), "train has no rows"),
     ],
