@@ -1034,8 +1034,8 @@ def _need_categories_taken(prepared: Prepared) -> None:
     if "categories" in prepared.sizes and "categories" not in taken:
         known = prepared.samples.learned["categories"]
         raise RecipeError(
-            f"recipe.model: {target.rpartition(':')[2]} takes numbers; {', '.join(known)} are categories. Turn them into "
-            'numbers with { use = "OneHot" } under prepare, leave them out with samples.inputs, or take '
+            f"recipe.model: {target.rpartition(':')[2]} takes numbers; {', '.join(known)} are categories. Turn them "
+            'into numbers with { use = "OneHot" } under prepare, leave them out with samples.inputs, or take '
             "FTTransformer, which learns a vector for each category."
         )
 

@@ -72,8 +72,8 @@ class EncodedRows:
         for step in augment if self.categories else ():
             if mixes(step) or isinstance(step, Smote):
                 raise RecipeError(
-                    f"augment: {type(step).__name__} calculates with inputs, and {next(iter(self.categories))!r} is the "
-                    'index of a category. Put { use = "OneHot" } under prepare, or leave the step out.'
+                    f"augment: {type(step).__name__} calculates with inputs, and {next(iter(self.categories))!r} is an "
+                    'index. Put { use = "OneHot" } under prepare, or leave the step out.'
                 )
         if not augment:
             inputs, targets = self._changed(positions, (), [])
