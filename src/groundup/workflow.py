@@ -1032,9 +1032,9 @@ def _need_categories_taken(prepared: Prepared) -> None:
     target = prepared.recipe.model.target
     taken, _ = signature_of(resolve(target, "model", where="recipe.model"))
     if "categories" in prepared.sizes and "categories" not in taken:
-        known = prepared.samples.learned["categories"]
+        known = ", ".join(prepared.samples.learned["categories"])
         raise RecipeError(
-            f"recipe.model: {target.rpartition(':')[2]} takes numbers; {', '.join(known)} are categories. Turn them "
+            f"recipe.model: {target.rpartition(':')[2]} takes numbers, and there is category: {known}. Turn categories "
             'into numbers with { use = "OneHot" } under prepare, leave them out with samples.inputs, or take '
             "FTTransformer, which learns a vector for each category."
         )
