@@ -83,7 +83,7 @@ def ett(quick: bool) -> Task:
 
 def air(quick: bool) -> Task:
     """Five years of hours from the first measured one on."""
-    frame = pl.read_csv(DATA / "ts_beijing_pm25" / "pollution.csv", null_values=["NA"])
+    frame = pl.read_csv(DATA / "ts_beijing_pm25" / "pollution.csv", null_values=["NA"], infer_schema_length=None)
     when = pl.datetime("year", "month", "day", "hour")
     frame = frame.select(when.alias("ds"), pl.col("pm2.5").cast(pl.Float64).alias("y"), *WEATHER)
     frame = frame.with_columns(pl.col("y").forward_fill()).drop_nulls()
