@@ -27,7 +27,7 @@ ADULT = [
     *("gain", "loss", "hours", "country", "income"),
 ]
 TABLES: Mapping[str, Mapping[str, Any]] = {
-    "california housing": {
+    "california": {
         "source": Use("csv", path=str(DATA / "tab_california_housing" / "housing.csv")),
         "target": "median_house_value",
         "split": Use("random", valid=0.16, test=0.2),
@@ -43,7 +43,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
 MODELS: Mapping[str, Use] = {
     "mlp": Use("MLP", hidden=[256, 256], dropout=0.1),
     "table_resnet": Use("TableResNet", features=128, blocks=2),
-    "ft_transformer": Use("FTTransformer", features=64, blocks=3),
+    "ft_transformer": Use("FTTransformer", features=64, blocks=2),
 }
 
 
@@ -109,21 +109,23 @@ def measured(table: str, name: str, seed: int, epochs: int) -> dict[str, dict[st
 def main() -> None:
     """Measure, show, save."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("--epochs", type=int, default=8)
     options = parser.parse_args()
     epochs, seeds = (1, 1) if options.quick else (options.epochs, options.repeats or 3)
-    rows: list[dict[str, Any]] = []
-    for table, of in TABLES.items():
-        found: dict[str, list[dict[str, float]]] = {}
-        for seed in range(seeds):
-            for name in MODELS:
-                for who, values in measured(table, name, seed, epochs).items():
-                    found.setdefault(who, []).append(values)
-        part = [{"model": who, **_cells(values, of["metrics"])} for who, values in found.items()]
-        show(table, part, f"mean of {seeds} seeds, and the standard deviation among them; {epochs} epochs of 256 rows")
-        rows += [{"table": table, **row} for row in part]
+    found: dict[str, list[dict[str, float]]] = {}
+    for seed in range(seeds):
+        for name in MODELS:
+            for who, values in measured(options.table, name, seed, epochs).items():
+                found.setdefault(who, []).append(values)
+                print(seed, who, values, flush=True)
+    rows = [{"model": who, **_cells(values, TABLES[options.table]["metrics"])} for who, values in found.items()]
+    caption = f"mean of {seeds} seeds, and the standard deviation among them; {epochs} epochs of 256 rows"
+    show(options.table, rows, caption)
     if not options.quick:
-        save("table_models", rows, {"epochs": epochs, "seeds": seeds, **versions("scikit-learn")})
+        save(
+            "table_models", rows, {"table": options.table, "epochs": epochs, "seeds": seeds, **versions("scikit-learn")}
+        )
 
 
 def _cells(values: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> dict[str, str]:

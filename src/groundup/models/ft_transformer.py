@@ -18,6 +18,7 @@ from groundup.nn.dense import Dense
 from groundup.nn.embedding import ClassToken
 from groundup.nn.encoder import PreNormBlock, Surroundings
 from groundup.nn.feed_forward import GatedFeedForward
+from groundup.nn.init import normal
 from groundup.nn.norm import LayerNorm
 
 
@@ -60,7 +61,7 @@ class FTTransformer(nn.Module):
             for place in range(blocks)
         )
         self.norm = LayerNorm(in_features=features)
-        self.output = Dense(out_features, in_features=features)
+        self.output = Dense(out_features, in_features=features, init=normal)  # the first answers are near 0
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, in_features] -> [B, out_features]."""

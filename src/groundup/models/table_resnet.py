@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from groundup.nn.dense import Dense
+from groundup.nn.init import normal
 from groundup.nn.norm import BatchNorm1d
 
 
@@ -34,7 +35,7 @@ class TableResNet(nn.Module):
             TableBlock(features, hidden or 2 * features, dropout, residual_dropout) for _ in range(blocks)
         )
         self.norm = BatchNorm1d(in_features=features)
-        self.output = Dense(out_features, in_features=features)
+        self.output = Dense(out_features, in_features=features, init=normal)  # the first answers are near 0
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, in_features] -> [B, out_features]."""
