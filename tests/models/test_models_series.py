@@ -159,8 +159,8 @@ def test_tcn_looks_back_alone_and_over_the_whole_window(normed: bool) -> None:
 
 
 def test_a_tcn_block_is_the_papers() -> None:
-    model = _randomised(TCN(4, layers=2, kernel=3, input_shape=(9, 2), out_features=1))
-    inputs = torch.randn(2, 9, 2)
+    model = _randomised(TCN(4, layers=3, kernel=3, input_shape=(30, 2), out_features=1))
+    inputs = torch.randn(2, 30, 2)
 
     def convolved(conv: nn.Conv1d, series: Tensor, dilation: int) -> Tensor:
         length, direction = conv.parametrizations.weight.original0, conv.parametrizations.weight.original1
@@ -281,6 +281,13 @@ def test_patchtst_is_transformers(pair: tuple[Any, Any]) -> None:
         number = next((part for part in name.split(".") if part.isdigit()), "")
         gradient = by_name[rows[pattern].replace("*", number, 1)].grad
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_a_new_one_has_the_published_places() -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.PatchTSTForPrediction(transformers.PatchTSTConfig(**BODY))
+    wanted = theirs.model.encoder.positional_encoder.position_enc
+    torch.testing.assert_close(PatchTST(PatchTSTConfig(**BODY)).places, wanted.detach())
 
 
 def test_patchtst_trains_as_transformers_does(pair: tuple[Any, Any]) -> None:
