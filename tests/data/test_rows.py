@@ -97,7 +97,10 @@ def test_classes_come_back_as_they_were() -> None:
         (table(x=[1, 2, 3], y=[1.5, float("nan"), 2.5]), "'y' is missing in 1 rows"),
         (table(x=[1, 2], z=[1, 2]), "no column 'y'"),
         (table(kinds={"y": "id"}, x=[1, 2], y=["a", "b"]), "is of kind id"),
-        (table(kinds={"c": "category", "t": "text"}, c=["u", "v"], t=["u", "v"], y=[1.5, 2.5]), "category: c; text: t"),
+        (
+            table(kinds={"l": "id", "t": "text"}, l=["u", "v"], t=["u", "v"], y=[1.5, 2.5]),
+            "category, but there is text: t",
+        ),
         (table(y=[1.5, 2.5]), "no input column"),
         (table(x=[], y=[]), "train has no rows"),
     ],
@@ -223,3 +226,54 @@ def test_bundled_sets_go_through() -> None:
         rows = Rows(target).fit(train)
         assert rows.task == task
         assert len(rows.encode(train).arrays()[1]) == len(dataset)
+
+
+# ------------------------------------------------------------------------------- categories as their index
+
+SHOPS = {
+    "shop": ["b", "a", "b", None, "c", "a"],
+    "size": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+    "price": [1.5, 2.5, 3, 4, 5, 6],
+}
+KINDS: dict[str, Kind] = {"shop": "category"}
+
+
+def test_a_category_is_given_as_its_index() -> None:
+    train = table(kinds=KINDS, **SHOPS)
+    rows = Rows("price", task="regress").fit(train)
+    assert rows.sizes()["categories"] == (4, 0), "three of train, and one for all else"
+    assert rows.sizes()["in_features"] == 2
+    encoded = rows.encode(train)
+    assert encoded.inputs.tolist() == [[2, 1], [1, 2], [2, 3], [0, 4], [3, 5], [1, 6]]
+    assert encoded.numbers.tolist() == [False, True]
+    assert encoded.describe(4) == {"shop": "c", "size": 5.0, "target price": pytest.approx(5.0)}
+    assert encoded.describe(3)["shop"] == "none that train had"
+    assert "shop: 1 missing, now index 0" in encoded.notes
+    test = table("test", kinds=KINDS, shop=["d", "a"], size=[1.0, 2.0], price=[1.0, 2.0])
+    found = rows.encode(test)
+    assert found.inputs[:, 0].tolist() == [0, 1]
+    assert found.notes == ("shop: 1 values of categories that train did not have ('d'), now index 0",)
+    assert "categories" not in Rows("price", inputs=["size"], task="regress").fit(train).sizes()
+
+
+def test_baselines_see_categories_as_columns() -> None:
+    train = table(kinds=KINDS, **SHOPS)
+    inputs, _ = Rows("price", inputs=["size", "shop"], task="regress").fit(train).encode(train).arrays()
+    assert inputs.tolist() == [[1, 0, 1, 0], [2, 1, 0, 0], [3, 0, 1, 0], [4, 0, 0, 0], [5, 0, 0, 1], [6, 1, 0, 0]]
+
+
+def test_categories_are_learned_from_all_shards_and_travel_as_json() -> None:
+    train = table(kinds=KINDS, **SHOPS)
+    rows = Rows("price", task="regress")
+    shards = [rows.partial(train.take(np.arange(*cut))) for cut in ((0, 0), (4, 6), (0, 4))]
+    merged = rows.merge(rows.merge(shards[0], shards[1]), shards[2])
+    again = rows.finish(json.loads(json.dumps(merged)))
+    assert again.learned is not None
+    assert again.learned["categories"] == {"shop": ["a", "b", "c"]}
+    assert np.array_equal(again.encode(train).inputs, rows.fit(train).encode(train).inputs)
+
+
+def test_too_many_categories_name_rows() -> None:
+    names = [f"n{i}" for i in range(1001)]
+    with pytest.raises(DataError, match="'shop' has 1001 categories in train, more than 1000: it names its rows"):
+        Rows("y").fit(table(kinds=KINDS, shop=names, y=np.arange(1001.0)))

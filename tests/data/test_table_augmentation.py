@@ -195,3 +195,17 @@ def test_weights_draw_classes_equally_often() -> None:
             batches(rows, 10, seed=0, weights=wrong)
     with pytest.raises(DataError, match="weights are for drawing"):
         batches(rows, 10, seed=0, weights=np.ones(1000), shuffle=False)
+
+
+@pytest.mark.parametrize(("step", "allowed"), [(RowNoise(), True), (MixUp(), False), (Smote(), False)])
+def test_the_index_of_a_category_is_not_calculated_with(step: Any, allowed: bool) -> None:
+    data = table()
+    data = data.with_frame(data.frame.with_columns(shop=pl.Series(["p", "q", "r"] * 20)), {"shop": "category"})
+    rows = Rows("label").fit(data).encode(data)
+    if not allowed:
+        with pytest.raises(RecipeError, match=f"{type(step).__name__} calculates with inputs, and 'shop' is an index"):
+            rows.batch(np.arange(4), [step])
+        return
+    inputs = rows.batch(np.arange(4), [step])[0]["inputs"]
+    assert inputs[:, 3].tolist() == [1, 2, 3, 1]
+    assert not np.allclose(inputs[:, 0], rows.inputs[:4, 0])

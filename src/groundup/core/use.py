@@ -64,7 +64,7 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "samples": ("learned",),
     "augment": ("folder",),
     "tokenizer": ("learned",),
-    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon", "target_input"),
+    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon", "target_input", "categories"),
     **dict.fromkeys(_LAYER_SLOTS[1:], _SHAPES),
     "norm": ("in_features",),
     "positions": ("head_dim", "num_heads"),

@@ -42,6 +42,7 @@ FAMILIES: Mapping[str, str] = {
     "mobilenet_v2": "MobileNetV2",
     "modernbert": "ModernBert",
     "olmo2": "Olmo2",
+    "patchtst": "PatchTST",
     "phi3": "Phi3",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",

@@ -9,11 +9,12 @@ from torch import nn
 
 from groundup import planning, proof
 from groundup.core.batch import Bookmark
+from groundup.core.errors import RecipeError
 from groundup.core.plan import Plan
 from groundup.core.recipe import Training
 from groundup.core.report import Proof
 from groundup.core.structure import Layer
-from groundup.core.use import make
+from groundup.core.use import make, resolve, signature_of
 from groundup.nn.init import initialise
 from groundup.nn.swap import swap
 from groundup.optim import parameter_groups
@@ -25,6 +26,7 @@ from groundup.training import choose_device, choose_precision, seed_everything
 def design(prepared: Prepared) -> nn.Module:
     """The model as the recipe describes it: sizes taken from the data, swapped, initialised by the seed."""
     recipe = prepared.recipe
+    _need_categories_taken(prepared)
     seed_everything(recipe.seed)
     model: nn.Module = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
     for change in recipe.swap:
@@ -35,6 +37,19 @@ def design(prepared: Prepared) -> nn.Module:
     if rules:
         initialise(model, rules)
     return model
+
+
+def _need_categories_taken(prepared: Prepared) -> None:
+    """Raises RecipeError where an input is a category's index and the model would take it for a number."""
+    target = prepared.recipe.model.target
+    taken, _ = signature_of(resolve(target, "model", where="recipe.model"))
+    if "categories" in prepared.sizes and "categories" not in taken:
+        known = ", ".join(prepared.samples.learned["categories"])
+        raise RecipeError(
+            f"recipe.model: {target.rpartition(':')[2]} takes numbers, and there is category: {known}. Turn categories "
+            'into numbers with { use = "OneHot" } under prepare, leave them out with samples.inputs, or take '
+            "FTTransformer, which learns a vector for each category."
+        )
 
 
 def objective(training: Training, prepared: Prepared) -> Objective:
