@@ -128,17 +128,11 @@ class Prepared:
     @functools.cached_property
     def weights(self) -> Any:
         """How often each sample of train is drawn [N], or None where each comes once in an epoch."""
-        from groundup.core.errors import RecipeError
         from groundup.core.use import make
 
         use = self.recipe.data.sampling
         if use is None:
             return None
-        if not _in_memory(self.splits.train):
-            raise RecipeError(
-                "recipe.data.sampling: samples are drawn from all of train, which does not fit in memory. Raise "
-                "recipe.data.memory, or weigh the classes in the loss instead."
-            )
         return make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
 
     def augmentation(self) -> list[Any]:
