@@ -60,7 +60,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("groundup.workflow._leaks", lambda splits, source: ())
+    monkeypatch.setattr("groundup.data.any_size.find_leaks", lambda splits, source: ())
 
 
 def test_text_is_classified_from_a_recipe(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

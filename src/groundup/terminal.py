@@ -1,6 +1,6 @@
 """What a person sees while a run goes down the river: headings, tables, progress bars, notes.
 
-The parts never print; workflow hands them what to show. `quiet` turns all of it off.
+The parts never print; workflow and its stages say here what is to be shown. `quiet` turns all of it off.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from groundup.core.plan import format_bytes, format_seconds
 from groundup.core.structure import format_count, format_shape
@@ -23,12 +23,21 @@ if TYPE_CHECKING:
     from torch import nn
 
     from groundup.core.batch import Step
-    from groundup.core.dataset import Dataset, Entry, Splits
+    from groundup.core.dataset import Entry
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
     from groundup.core.report import LayerSignal, Metric, Proof
     from groundup.core.schema import Schema
     from groundup.core.structure import Layer
+
+
+class Parts(Protocol):
+    """Train, validation and test, in memory or in shards."""
+
+    def parts(self) -> Mapping[str, Any]:
+        """By name, in order."""
+        ...
+
 
 MOST_LAYERS = 24
 """Rows of a table of layers, at most."""
@@ -163,8 +172,15 @@ def ledger(entries: Iterable[Entry]) -> None:
     table(("step", "rows of", "in", "out", "cells changed", "removed because"), rows)
 
 
-def source(dataset: Dataset) -> None:
-    """What was read: rows, columns with their kinds and missing values, and what could not be read."""
+def source(dataset: Any, memory_bytes: int = 0) -> None:
+    """What was read: rows, columns with their kinds and missing values, and what could not be read.
+
+    A dataset, or shards of one that does not fit in a memory of so many bytes.
+    """
+    from groundup.core.dataset import Dataset
+
+    if not isinstance(dataset, Dataset):
+        return _shards(dataset, memory_bytes)
     size_read = format_bytes(dataset.frame.estimated_size())
     say(f"  {len(dataset):,} rows from {escape(dataset.origin or 'memory')}, {size_read} in memory")
     rows = []
@@ -195,7 +211,7 @@ def schema(found: Schema) -> None:
     say(f"  [dim]at prediction: {escape(', '.join(declared))}[/dim]")
 
 
-def shards(read: Any, memory_bytes: int) -> None:
+def _shards(read: Any, memory_bytes: int) -> None:
     """What was read of a source that does not fit in memory."""
     say(
         f"  {len(read):,} rows from {escape(read.origin or 'the source')}, {format_bytes(read.size_bytes)}, in "
@@ -206,14 +222,14 @@ def shards(read: Any, memory_bytes: int) -> None:
     table(("column", "kind", "type"), [(name, read.kinds[name], read.schema[name]) for name in read.columns])
 
 
-def splits(made: Splits, leaks: Sequence[Any]) -> None:
+def splits(made: Parts, leaks: Sequence[Any]) -> None:
     """Rows of each part, and whether any stands in two of them."""
     total = sum(len(part) for part in made.parts().values()) or 1
     table(("split", "rows", "share"), [(n, len(p), f"{len(p) / total:.1%}") for n, p in made.parts().items()])
     say(f"  [red]{len(leaks)} rows stand in two splits[/red]" if leaks else "  no row of valid or test stands in train")
 
 
-def prepared(made: Splits) -> None:
+def prepared(made: Parts) -> None:
     """What each step of the preparation changed, and what its statistics were learned from."""
     done = {name: _since_split(part.history) for name, part in made.parts().items()}
     if not done["train"]:
@@ -229,7 +245,7 @@ def prepared(made: Splits) -> None:
     table(("step", *(f"cells of {name}" for name in done), "learned from"), rows)
 
 
-def preprocessing(fitted: Preprocessing, made: Splits, parts: Mapping[str, Encoded]) -> None:
+def preprocessing(fitted: Preprocessing, made: Parts, parts: Mapping[str, Encoded]) -> None:
     """What was learned from train, what each step changed, and the samples that came of it."""
     from groundup.core.schema import Schema
 

@@ -13,11 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.core.changes import apply_recorded, read_changes, record, undo, write_changes
-from groundup.core.dataset import ROW, Dataset
+from groundup.core.changes import Change, read_changes, record, undo, write_changes
+from groundup.core.dataset import ROW, Dataset, apply
 from groundup.core.errors import DataError
 
 Step = Callable[[Dataset], Dataset]
+
+
+def apply_recorded(step: Step, dataset: Dataset, name: str) -> tuple[Dataset, Change]:
+    after = apply(step, dataset, name)
+    return after, record(dataset, after, name)
 
 
 def table() -> Dataset:
@@ -99,7 +104,7 @@ def test_steps_are_undone_one_by_one_from_the_last(tmp_path: Path) -> None:
 def test_a_record_holds_what_changed_and_no_more() -> None:
     before = table()
     _, change = apply_recorded(STEPS["cells"], before, "fill")
-    assert change.log().rows() == [(3, "a", None, "7.0")]
+    assert {name: frame.rows() for name, frame in change.cells.items()} == {"a": [(3, None, 7.0)]}
     assert change.num_cells == 1
     assert change.removed is None
     assert change.whole is None

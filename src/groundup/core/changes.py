@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from groundup.core.dataset import ROW, Dataset, Kind, Split, apply
+from groundup.core.dataset import ROW, Dataset, Kind, Split
 from groundup.core.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -52,27 +52,6 @@ class Change:
     def num_cells(self) -> int:
         """How many cells changed."""
         return sum(frame.height for frame in self.cells.values())
-
-    def log(self) -> pl.DataFrame:
-        """Every changed cell on a line: (row, column, before, after), values as text."""
-        empty = {"row": pl.Int64, "column": pl.String, BEFORE: pl.String, AFTER: pl.String}
-        lines = [
-            frame.select(
-                pl.col(ROW).cast(pl.Int64).alias("row"),
-                pl.lit(name).alias("column"),
-                pl.col(BEFORE).cast(pl.String, strict=False),
-                pl.col(AFTER).cast(pl.String, strict=False),
-            )
-            for name, frame in self.cells.items()
-            if not frame[BEFORE].dtype.is_nested() and frame[BEFORE].dtype != pl.Binary
-        ]
-        return pl.concat([pl.DataFrame(schema=empty), *lines]).sort("row", "column", maintain_order=True)
-
-
-def apply_recorded(step: Callable[[Dataset], Dataset], dataset: Dataset, name: str) -> tuple[Dataset, Change]:
-    """``apply``, and beside the data what is needed to undo it."""
-    after = apply(step, dataset, name)
-    return after, record(dataset, after, name)
 
 
 def record(before: Dataset, after: Dataset, step: str) -> Change:

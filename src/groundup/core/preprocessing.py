@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
@@ -27,6 +27,10 @@ from groundup.core.use import Use, import_path, resolve, signature_of
 
 if TYPE_CHECKING:  # what only cleans data needs no torch, which costs 200 MB
     from torch import Tensor
+
+
+Watch = Callable[[Dataset, Dataset, str], None]
+"""What is shown each step as it is carried out: the data before and after it, and its name in the ledger."""
 
 
 @runtime_checkable
@@ -47,8 +51,10 @@ class Fitted(Protocol):
 class Encoded(Protocol):
     """One split ready for the model: random access by position to tensors."""
 
-    rows: np.ndarray[Any, Any]
-    """For each sample the ``_row`` it came from (its first, if several); names samples in messages."""
+    @property
+    def rows(self) -> np.ndarray[Any, Any]:
+        """For each sample the ``_row`` it came from (its first, if several); names samples in messages."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -163,26 +169,31 @@ def _as_json(steps: Sequence[Any], samples: Mapping[str, Any], schema: Mapping[s
 
 
 def what_was_learned(steps: Sequence[Any], history: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Each fitted step with the split that it was learned from, the rows of it that it saw, and its columns."""
-    seen = [entry for entry in history if entry.learned_from and entry.split == "train"]
-    fitted = [step for step in steps if hasattr(step, "fit")]
-    found = []
-    for entry, step in zip(seen, fitted, strict=False):
-        columns = list((step.learned or {}).get("columns", {}))
-        found += [
-            {"step": entry.step, "split": split, "rows": rows, "columns": columns}
-            for split, rows in entry.learned_from.items()
-        ]
-    return found
+    """Each fitted step with the split that it was learned from, the rows of it that it saw, and its columns.
+
+    ``history`` ends, for train, in one line for each of the ``steps``; empty where none was fitted in this run.
+    """
+    if not steps:
+        return []
+    of_train = [entry for entry in history if entry.split == "train"]
+    return [
+        {"step": entry.step, "split": split, "rows": rows, "columns": list((step.learned or {}).get("columns", {}))}
+        for entry, step in zip(of_train[-len(steps) :], steps, strict=True)
+        for split, rows in entry.learned_from.items()
+    ]
 
 
-def fit_steps(steps: Sequence[Any], splits: Splits) -> tuple[tuple[Any, ...], Splits]:
-    """Each step fitted on train and carried out on all three parts."""
+def fit_steps(steps: Sequence[Any], splits: Splits, watch: Watch | None = None) -> tuple[tuple[Any, ...], Splits]:
+    """Each step fitted on train and carried out on all three parts, each of which is shown to ``watch``."""
     fitted: list[Any] = []
     for step in steps:
         name, seen = step_name(step), learned_from(step, len(splits.train))
         made = fit_step(step, splits.train)
+        before = splits
         splits = splits.map(lambda part, made=made, name=name, seen=seen: apply(made, part, name, seen))  # type: ignore[misc]
+        if watch is not None:
+            for one, other in zip(before.parts().values(), splits.parts().values(), strict=True):
+                watch(one, other, name)
         fitted.append(made)
     return tuple(fitted), splits
 

@@ -21,11 +21,11 @@ MOST_LOOKED_AT = 20_000
 """Rows, from the first in time, on which a step that declares nothing is tried out."""
 
 
-def refuse_look_ahead(step: Any, where: str, dataset: Dataset | None = None) -> None:
+def refuse_look_ahead(step: Any, where: str, dataset: object = None) -> None:
     """Raises RecipeError for a step over the table that makes rows from rows behind them.
 
     It goes by what the step declares. Where that is nothing, and the step sees all rows at once, it is tried out on
-    ``dataset``: rows behind an origin are changed, and those before it must come out the same.
+    ``dataset``, where that is in memory: rows behind an origin are changed, and those before it must come out the same.
     """
     ahead = looks_ahead(step)
     if ahead:
@@ -33,7 +33,8 @@ def refuse_look_ahead(step: Any, where: str, dataset: Dataset | None = None) -> 
             f"{where}: {step_name(step)} looks ahead: what it makes of a row depends on rows behind it. Before a split "
             f"by time, or for a forecast, that gives the answer away, and scores come out too good. {_instead(step)}"
         )
-    if ahead is None and dataset is not None and contract_of(step) in ("whole", "keyed") and len(dataset) > 1:
+    tried = ahead is None and contract_of(step) in ("whole", "keyed")
+    if tried and isinstance(dataset, Dataset) and len(dataset) > 1:
         some = dataset.take(in_order(dataset)[:MOST_LOOKED_AT])
         check = step_look_ahead(step, some, origins=1)
         if not check.passed:

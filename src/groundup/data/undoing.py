@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from groundup.core.changes import Change, apply_recorded, read_changes, record, undo, write_changes
+from groundup.core.changes import Change, read_changes, record, undo, write_changes
 from groundup.core.dataset import Dataset, Splits
 from groundup.core.errors import DataError, nearest
 from groundup.data.shards.folder import open_shards
@@ -19,9 +21,6 @@ PARTS = ("train", "valid", "test")
 
 MOST_BYTES = 256 << 20
 """Of data in memory; larger ones are not recorded unless that is asked for."""
-
-Step = tuple[str, Callable[[Dataset], Dataset]]
-"""A made step, fitted where there is something to fit, and its name in the ledger."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,31 +73,39 @@ class Record:
         raise DataError(f"undo: there is no step {step!r} among {shown}.{nearest(step, [d.name for d in steps])}")
 
 
-def record_steps(folder: Path, source: Dataset, clean: Sequence[Step], splits: Splits, prepare: Sequence[Step]) -> None:
-    """Carry the steps out once more and write down, below ``folder/changes``, how each is undone.
+@dataclasses.dataclass(frozen=True)
+class Recorder:
+    """Writes down how each step is undone, at once, as it is shown what the step was given and what it made of it."""
 
-    ``splits`` are the three parts as the split made them of the cleaned source.
-    """
+    folder: Path
+
+    def __call__(self, before: Dataset, after: Dataset, step: str) -> None:
+        """One step over data that are not split, or over one part."""
+        write_changes(self.folder / (before.split or "clean"), [record(before, after, step)])
+
+    def split(self, dataset: Any, splits: Any) -> None:
+        """The split of the cleaned data; only what is in memory can be undone."""
+        assert isinstance(dataset, Dataset)
+        assert isinstance(splits, Splits)
+        write_changes(self.folder / "split", [record(dataset, _joined(splits), "split")])
+
+
+@contextlib.contextmanager
+def recording(folder: Path) -> Iterator[Recorder]:
+    """A recorder whose record lies below ``folder/changes`` once every step went well, and nowhere before."""
     beside = folder / f".{CHANGES}.tmp"
     shutil.rmtree(beside, ignore_errors=True)  # what was stopped
-    dataset, changes = source, []
-    for name, step in clean:
-        dataset, change = apply_recorded(step, dataset, name)
-        changes.append(change)
-    write_changes(beside / "clean", changes)
-    write_changes(beside / "split", [record(dataset, _joined(splits), "split")])
-    for part, data in splits.parts().items():
-        changes = []
-        for name, step in prepare:
-            data, change = apply_recorded(step, data, name)
-            changes.append(change)
-        write_changes(beside / part, changes)
-    shutil.rmtree(folder / CHANGES, ignore_errors=True)
-    beside.rename(folder / CHANGES)
+    try:
+        beside.mkdir()
+        yield Recorder(beside)
+        shutil.rmtree(folder / CHANGES, ignore_errors=True)
+        beside.rename(folder / CHANGES)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def read_record(folder: Path) -> Record:
-    """What ``record_steps`` wrote. Raises DataError where nothing was recorded, or it is damaged."""
+    """What a ``Recorder`` wrote. Raises DataError where nothing was recorded, or it is damaged."""
     place = folder / CHANGES
     if not place.is_dir():
         raise DataError(

@@ -5,10 +5,10 @@ from groundup.data.shards.encoded import EncodedShards, encode_shards
 from groundup.data.shards.executors import Local, Processes, RayCluster, executor
 from groundup.data.shards.folder import Shards, open_shards, verify
 from groundup.data.shards.identity import identity
-from groundup.data.shards.leaks import Twin, find_twins
+from groundup.data.shards.leaks import find_twins
 from groundup.data.shards.memory import Room, check_runner, parse_bytes
 from groundup.data.shards.page import cleaned_page
-from groundup.data.shards.parts import split_shards
+from groundup.data.shards.parts import ShardSplits, split_shards
 from groundup.data.shards.reading import read
 from groundup.data.shards.removed import gather_removed
 from groundup.data.shards.schema import learn_schema
@@ -19,8 +19,8 @@ __all__ = [
     "Processes",
     "RayCluster",
     "Room",
+    "ShardSplits",
     "Shards",
-    "Twin",
     "Workshop",
     "carry_out",
     "check_runner",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from groundup.core.dataset import ROW
+from groundup.data.cleaning.leaks import Leak
 from groundup.data.shards.exchange import Array
 from groundup.data.shards.executors import Executor
 from groundup.data.shards.folder import Piece, Shards
@@ -17,17 +18,7 @@ MOST_COMPARED = 20_000
 """Rows with equal hashes that are compared value by value."""
 
 
-class Twin(NamedTuple):
-    """A row of ``split`` that an earlier split (train, then valid) has too."""
-
-    split: str
-    name: str
-    like: str
-    """The row it equals, as ``"train: row 17"``."""
-    similarity: float = 1.0
-
-
-def find_twins(executor: Executor, source: Shards, parts: Mapping[str, Shards], gone: Sequence[str] = ()) -> list[Twin]:
+def find_twins(executor: Executor, source: Shards, parts: Mapping[str, Shards], gone: Sequence[str] = ()) -> list[Leak]:
     """Rows of valid and test that an earlier part has too, as the source gave them, without ids and what is ``gone``.
 
     Compared are 64-bit hashes, and of the rows that agree in them the first 20,000 value by value.
@@ -67,7 +58,7 @@ def hashes_of(piece: Piece, columns: list[str]) -> tuple[Array, Array]:
 
 def _confirmed(
     executor: Executor, source: Shards, columns: list[str], pairs: list[tuple[str, int, str, int]]
-) -> list[Twin]:
+) -> list[Leak]:
     compared = pairs[:MOST_COMPARED]
     wanted = np.unique(np.array([row for _, one, _, other in compared for row in (one, other)], dtype=np.int64))
     found: dict[int, tuple[str, Any]] = {}
@@ -75,12 +66,12 @@ def _confirmed(
         for part in executor.each(values_of, [(piece, columns, wanted) for piece in source.pieces()]):
             found.update(part)
     twins = [
-        Twin(split, found[one][0], f"{other_split}: {found[other][0]}")
+        Leak(split, found[one][0], f"{other_split}: {found[other][0]}", 1.0, one)
         for split, one, other_split, other in compared
         if found[one][1] == found[other][1]
     ]
     return twins + [
-        Twin(split, f"row {one}", f"{other_split}: row {other}")
+        Leak(split, f"row {one}", f"{other_split}: row {other}", 1.0, one)
         for split, one, other_split, other in pairs[MOST_COMPARED:]
     ]
 

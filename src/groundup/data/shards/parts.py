@@ -24,6 +24,19 @@ PARTS: tuple[Split, ...] = ("train", "valid", "test")
 TRAIN, VALID, TEST, NOWHERE = range(4)
 
 
+@dataclasses.dataclass(frozen=True)
+class ShardSplits:
+    """The three parts in shards: what ``Splits`` is in memory."""
+
+    train: Shards
+    valid: Shards
+    test: Shards
+
+    def parts(self) -> dict[str, Shards]:
+        """By name, in order."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+
 def split_shards(
     shop: Workshop, split: Callable[[Dataset], Splits], shards: Shards, name: str, stage: str
 ) -> dict[str, Shards]:
