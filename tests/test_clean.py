@@ -20,7 +20,7 @@ from groundup import Recipe, Training, Use, clean, terminal, train
 from groundup.core.errors import DataError, RecipeError
 from groundup.core.recipe import DataRecipe, Evaluation
 from groundup.core.run import Run
-from groundup.data.shards import open_shards
+from groundup.data.shards import Local, open_shards
 from groundup.workflow import prepare
 
 STEPS = Path(__file__).parent / "data"
@@ -198,6 +198,21 @@ def test_a_planted_leak_is_refused(name: str, rows: int, tmp_path: Path) -> None
     changed, words = LEAKS[name]
     with pytest.raises(DataError, match=words):
         clean(recipe(rows=rows, **changed), out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("verb", [clean, prepare])
+def test_who_did_the_work_is_sent_home_when_a_recipe_fails(
+    verb: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Local] = []
+    monkeypatch.setattr(Local, "close", lambda self: closed.append(self))
+    out = {"out": tmp_path / "out"} if verb is clean else {}
+    verb(recipe(rows=2000), **out)
+    assert len(closed) == 1
+    out = {"out": tmp_path / "failed"} if verb is clean else {}
+    with pytest.raises(DataError, match="FillMean learns"):
+        verb(recipe(rows=2000, clean=(Use("shard_steps:FillMean"),)), **out)
+    assert len(closed) == 2
 
 
 @pytest.mark.parametrize("rows", [2000, ROWS], ids=["in memory", "in shards"])

@@ -14,6 +14,8 @@ LONG_FUNCTION, LONGEST_FUNCTION, SHARE_SHORT = 50, 80, 0.95
 LONGEST_CLASS, MOST_METHODS = 300, 15
 MOST_PARAMETERS, MOST_IN_CONSTRUCTOR = 7, 12
 MOST_OPEN_KEYWORDS = 0.02
+WORKFLOW_LINES, STAGE_LINES = 600, 250
+"""Of the first file to read, and of each stage that it is made of."""
 
 TABLES = {
     "core/recipe.py:Training": "the table [training] of a recipe: a field is a key that a person writes",
@@ -132,6 +134,16 @@ def test_most_functions_are_short(everything: list[Function | Class]) -> None:
 def test_hardly_a_function_takes_open_keywords(everything: list[Function | Class]) -> None:
     wide = [f.where for f in everything if isinstance(f, Function) and f.open_keywords]
     assert shares(everything)[1] <= MOST_OPEN_KEYWORDS, "\n".join(wide)
+
+
+def test_the_whole_river_stays_one_page(project: Path) -> None:
+    root = project / "src" / "groundup"
+    lines = {
+        path: len(path.read_text("utf-8").splitlines()) for path in [root / "workflow.py", *root.glob("stages/*.py")]
+    }
+    most = {path: WORKFLOW_LINES if path.name == "workflow.py" else STAGE_LINES for path in lines}
+    assert len(lines) > 10
+    assert not [f"{path.name}: {count}, at most {most[path]}" for path, count in lines.items() if count > most[path]]
 
 
 def test_each_exception_is_still_needed(everything: list[Function | Class]) -> None:

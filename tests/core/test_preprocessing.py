@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 
 from groundup.core.dataset import Dataset, Splits
 from groundup.core.errors import CheckpointError, DataError, RecipeError
-from groundup.core.preprocessing import Fitted, Preprocessing, as_tensor, fit_step, step_name
+from groundup.core.preprocessing import (
+    Fitted,
+    Preprocessing,
+    as_tensor,
+    fit_step,
+    fit_steps,
+    step_name,
+    what_was_learned,
+)
 from groundup.core.use import TRUSTED, Use
 
 HERE = (*TRUSTED, __name__)
@@ -94,6 +102,31 @@ def test_steps_learn_from_train_alone_and_run_on_each_part() -> None:
     assert fitted.schema == {"x": "number"}
     assert fitted(part([3.0], "serve")).frame["x"].to_list() == [0.0]
     assert isinstance(fitted.prepare[0], Fitted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(Center):
+    """Says which columns it learned from."""
+
+    def fit(self, train: Dataset) -> Self:
+        found = super().fit(train)
+        return dataclasses.replace(found, learned={**(found.learned or {}), "columns": dict.fromkeys(self.columns)})
+
+
+def test_each_statistic_stands_beside_its_own_step() -> None:
+    _, read = fit_steps([Told(scale=9.0), Center()], splits())  # data that were prepared before they were read
+    steps, after = fit_steps([double, Told(), Center(), Center()], read)
+    found = what_was_learned(steps, after.train.history)
+    assert [(one["step"], one["split"], one["rows"], one["columns"]) for one in found] == [
+        ("Told", "train", 3, ["x"]),
+        ("Center", "train", 3, []),
+        ("Center", "train", 3, []),
+    ]
+    again = read.map(Preprocessing(steps, Center()))
+    assert what_was_learned(steps, again.train.history) == []  # carried out as they were fitted in another run
+    assert what_was_learned([], read.train.history) == []
+    with pytest.raises(ValueError, match="zip"):
+        what_was_learned(steps[2:], after.train.history[-1:])
 
 
 def test_what_is_learned_does_not_depend_on_the_other_parts() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,33 @@ def test_what_cannot_be_undone_is_told(cleaned: Path, tmp_path: Path) -> None:
     frame.with_columns(age=pl.col("age") + 1).write_parquet(shard)
     with pytest.raises(DataError, match="is not what this step made"):
         workflow.undo(cleaned, before="Standardize")
+
+
+COUNTED = """
+calls = []
+
+def seen(dataset):
+    calls.append((dataset.split, len(dataset)))
+    return dataset
+
+def failing(dataset):
+    raise ValueError("as planted")
+"""
+
+
+def test_no_step_is_carried_out_twice_and_what_fails_leaves_no_record(tmp_path: Path) -> None:
+    (tmp_path / "counted_steps.py").write_text(COUNTED, encoding="utf-8")
+    known = recipe(tmp_path)
+    seen = (Use("counted_steps:seen"),)
+    data = dataclasses.replace(known.data, clean=known.data.clean + seen, prepare=known.data.prepare + seen)
+    folder = workflow.clean(dataclasses.replace(known, data=data), out=tmp_path / "cleaned")
+    parts = [(part, len(open_shards(folder / part))) for part in ("train", "valid", "test")]
+    assert importlib.import_module("counted_steps").calls == [(None, 120), *parts]
+    assert [done.name for done in read_record(folder).steps()][2::5] == ["seen", "seen"]
+    data = dataclasses.replace(data, prepare=(*data.prepare, Use("counted_steps:failing")))
+    with pytest.raises(ValueError, match="as planted"):
+        workflow.clean(dataclasses.replace(known, data=data), out=tmp_path / "failed")
+    assert {path.name for path in (tmp_path / "failed").iterdir()} == {"begun.json"}
 
 
 def test_steps_have_their_names(cleaned: Path) -> None:

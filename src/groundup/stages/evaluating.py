@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -48,8 +49,9 @@ def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Met
     found, marked = {}, any_size.marked(part, leaked)
     for name, rows in (("clean", ~marked), ("leaked", marked)):
         if rows.any():  # a text's windows may hold several texts, so these are cut anew
-            some = any_size.take(prepared.shop, part, np.flatnonzero(rows), f"{split}-{name}")
-            encoded = any_size.encode(prepared.shop, prepared.samples, some, f"{split}-{name}-samples")
+            with contextlib.closing(prepared.shop.executor):
+                some = any_size.take(prepared.shop, part, np.flatnonzero(rows), f"{split}-{name}")
+                encoded = any_size.encode(prepared.shop, prepared.samples, some, f"{split}-{name}-samples")
             again = dataclasses.replace(prepared, encoded={**prepared.encoded, split: encoded})
             answers = measure(dataclasses.replace(trained, prepared=again))
             found[name] = evaluation.score(metrics, answers, recipe.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import shutil
@@ -31,7 +32,7 @@ def prepared_for(prepared: Prepared, wanted: Finetune) -> Prepared:
     samples = make(wanted.samples, "samples", where="recipe.finetune.samples")
     if hasattr(samples, "with_tokenizer"):
         samples = samples.with_tokenizer(prepared.samples)
-    with terminal.busy("encoding"):
+    with contextlib.closing(prepared.shop.executor), terminal.busy("encoding"):
         samples = any_size.fit_samples(prepared.shop, samples, prepared.splits)
         encoded = any_size.encode_all(prepared.shop, samples, prepared.splits)
     terminal.encoded(samples, encoded)
