@@ -1,7 +1,8 @@
 """Can every table, series, text and image set at hand be read without a reader of its own?
 
-Each file below a folder is recognised by its content, read, and cleaned by the same steps: cells that stand for missing
-values, repair of texts, exact duplicates. What came of it is written as a table; nothing here knows any of the sets.
+Each file below a folder is recognised by its content and read as `groundup new` and `groundup inspect` do, with the
+times and the signs for missing values that are found in it; then the same steps clean it: repair of texts, exact
+duplicates. What came of it is written as a table; nothing here knows any of the sets.
 
     .venv/bin/python benchmarks/read_everything.py ../shared/data docs/data_sets.md
 """
@@ -18,12 +19,11 @@ from pathlib import Path
 from groundup.core.dataset import Dataset, apply
 from groundup.core.errors import GroundupError
 from groundup.data.cleaning import drop_exact_duplicates, repair_text
-from groundup.data.sources import any_file
-from groundup.data.sources.column_types import MISSING
+from groundup.data.opening import open_data
 from groundup.data.sources.recognise import recognise
 
-DECLARED = (*MISSING, "?")
-"""What stands for a missing value, in all sets alike."""
+WHOLE = 1 << 40
+"""Bytes of a file up to which it is read whole, and not looked at by a sample."""
 
 PAPERS = ("LICENSE", "README", "SHA256SUMS")
 """Papers that lie beside the data; they are left out."""
@@ -67,16 +67,16 @@ class Line:
 
 def read(path: Path, root: Path) -> Line:
     """Read and clean one file."""
-    use, why = recognise(path)
-    options = ", ".join(f"{name}={value}" for name, value in use.arguments.items() if name not in ("path", "encoding"))
-    dataset = any_file(path, missing=DECLARED)
+    opened = open_data(path, WHOLE)
+    use, dataset = opened.source, opened.dataset
+    options = ", ".join(f"{name}={value}" for name, value in use.arguments.items() if name == "label")
     quarantine = dataset.quarantine
     missing = sum(dataset.frame[name].null_count() for name in dataset.columns)
     repaired, doubled = clean(dataset)
     return Line(
         path.relative_to(root).as_posix(),
         f"{use.target}{f'({options})' if options else ''}",
-        detected(dataset, why),
+        detected(dataset, opened.said, recognise(path)[1]),
         kinds(dataset),
         quarantine.read,
         quarantine.accepted,
@@ -99,8 +99,12 @@ def clean(dataset: Dataset) -> tuple[int, int]:
     return repaired, len(dataset.history[-1].removed)
 
 
-def detected(dataset: Dataset, why: str) -> str:
-    """How the file was read, from its ledger, without what follows from the single set."""
+def detected(dataset: Dataset, found: tuple[str, ...], why: str) -> str:
+    """How the file was read, from its ledger, without what follows from the single set; and what was found in it."""
+    return "; ".join([_form(dataset, why), *(one for one in found if not one.startswith("read by"))])
+
+
+def _form(dataset: Dataset, why: str) -> str:
     if not dataset.history or not dataset.history[0].notes:
         return why
     said = dataset.history[0].notes[0]
@@ -148,9 +152,8 @@ def page(lines: list[Line], refused: list[str]) -> str:
         "# Data sets, read without a reader of their own",
         "",
         "Written by `benchmarks/read_everything.py`, which knows none of these sets: each file is recognised by its",
-        "content, read by the source that this calls for, and cleaned by the same steps. The empty cell, NA, N/A, NaN,",
-        'null and "?" are declared to stand for missing values, in all sets alike. Files of one folder that were read',
-        "alike share a line.",
+        "content, read as `groundup new` reads it, and cleaned by the same steps. Cells that stand for missing values",
+        "and columns of times are found, not declared. Files of one folder that were read alike share a line.",
         "",
         "- **read = accepted + rejected**: rows; what is rejected lies in the quarantine with line, bytes and reason.",
         "- **missing**: cells without a value, among them those that stood for one.",

@@ -424,7 +424,7 @@ def clean(
     the fingerprint, ``removed.jsonl`` with every removed row where there are too many for the ledger, and
     ``report.html``. One that was stopped goes on where it was. ``runner`` and ``memory`` are those of the recipe's
     ``[data]``. What each step changed goes into ``changes``, for ``undo``: by default where the data take at most
-    256 MiB, with ``record`` wherever they fit in memory.
+    256 MiB in memory, with ``record`` whatever their size; it takes about twice what the steps change.
 
     >>> clean("recipes/diabetes.toml", out=Path("cleaned/diabetes"))
     """
@@ -444,7 +444,7 @@ def clean(
     with contextlib.closing(shop.executor):
         source = preparing.read(recipe, shop)
         wanted = cleaning.is_recorded(record, source, shop)
-        with recording(folder) if wanted else contextlib.nullcontext() as recorder:
+        with recording(folder, shop, source) if wanted else contextlib.nullcontext((None, shop)) as (recorder, shop):
             cleaned = preparing.clean(recipe, source, shop, recorder)
             fingerprint = any_size.fingerprint(cleaned)
             splits, leaks = preparing.split(recipe, cleaned, source, shop, recorder)
@@ -469,18 +469,18 @@ def undo(cleaned: str | Path, *, before: str | None = None, out: Path | None = N
 
     ``cleaned`` is a folder that ``clean`` wrote. ``before`` is the number or name of a step; without it all of them are
     undone, up to the data as they were read. The data lie in ``CLEANED-before-N`` unless told otherwise: train, valid
-    and test, or ``data.parquet`` where the split is undone too. The cleaned data stay as they are.
+    and test, or where the split is undone too ``data.parquet``, or the shards of ``data``. The cleaned data stay as
+    they are.
     """
-    from groundup.data.undoing import go_back, read_record, write_back
+    from groundup.data.undoing import place_of, read_record, write_back
 
     place = Path(cleaned)
     terminal.begin("undo", [str(place)])
     recorded = read_record(place)
-    number = recorded.place_of(before)
+    number = place_of(recorded, before)
     terminal.undone(recorded.steps(), number)
     with terminal.busy("going back"):
-        data = go_back(recorded, number)
-    folder = write_back(data, out or place.with_name(f"{place.name}-before-{number}"))
+        folder = write_back(recorded, number, out or place.with_name(f"{place.name}-before-{number}"))
     terminal.say(f"\n[bold]{folder}[/bold] holds the data as they were before step {number}.")
     return folder
 

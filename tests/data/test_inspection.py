@@ -18,7 +18,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from groundup.core.dataset import ROW, Dataset
 from groundup.core.errors import DataError
-from groundup.data.inspection.columns import describe_column, describe_numbers, histogram
+from groundup.data.inspection.columns import describe_column, describe_numbers, histogram, word_counts
 from groundup.data.inspection.images import describe_images, odd_ones
 from groundup.data.inspection.relations import correlate, find_gaps, find_target, find_twins, what_tells
 from groundup.data.inspection.roles import find_group, is_id, what_to_drop
@@ -278,6 +278,8 @@ def test_odd_by_the_modified_z_score() -> None:
         ("Это русский текст о погоде.", "Cyrillic"),
         ("12 34 56", "no letters"),
         ("zxq vbn", "unclear"),
+        ("Hey babe im at home now, wanna do something? Give me a call", "English"),
+        ("Eu não sei o que ele faz em casa, mas é para uma festa", "Portuguese"),
     ],
 )
 def test_languages(text: str, language: str) -> None:
@@ -295,6 +297,18 @@ def test_texts_with_their_faults() -> None:
     assert found.repeats.share > 0.3
     assert found.characters.count == len(texts)
     assert found.extremes[0][1] == 0
+
+
+def test_chinese_words_are_counted_without_spaces() -> None:
+    texts = ["房间很小，确实挺小，但加上低价位因素", "the room is small", "酒店checkin很慢", "", "a - b"]
+    assert word_counts(pl.Series(texts)).to_list() == [8.0, 4.0, 3.0, 0.0, 3.0]
+    reviews = [
+        f"{text}{i}"
+        for i in range(6)
+        for text in ("商务大床房，房间很大，床有二米宽，整体感觉经济实惠", "早餐太差无论去多少人")
+    ]
+    column = describe_table(Dataset.of(pl.DataFrame({"review": reviews}), {"review": "text"})).column("review")
+    assert not is_id(column)  # each stands there once, as texts do
 
 
 def test_lines_that_come_again_count_their_first_time_apart() -> None:

@@ -95,3 +95,14 @@ def test_what_no_source_reads_is_told(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "empty", "holds no file"), (tmp_path / "emtpy", "Did you mean 'empty'")):
         with pytest.raises(DataError, match=message):
             open_data(path)
+
+
+def test_a_question_mark_among_texts_of_its_own_is_no_missing_value(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps({sign: i for i, sign in enumerate([*(f"t{i}" for i in range(1000)), "?", "NA"])}))
+    opened = open_data(tokens)
+    assert len(opened.dataset) == 1002
+    assert sum(opened.dataset.frame.null_count().row(0)) == 0
+    table = tmp_path / "table.csv"
+    table.write_text("colour,size\n" + "red,1\n?,2\nblue,?\n" * 20)
+    assert sum(open_data(table).dataset.frame.null_count().row(0)) == 40

@@ -212,3 +212,29 @@ def test_real_data_have_small_pages(path: str, target: str | None, shows: str, s
     _, found = inspect_path(shared_data / path, target)
     assert shows in " ".join(read(found.html).text)
     assert len(found.html) < 1_000_000
+
+
+def test_what_texts_are_about_is_not_told_to_be_left_out() -> None:
+    texts = [f"房间很小，确实挺小，但加上低价位因素，也就可以了，第{i}次入住" for i in range(40)]
+    found = inspect_dataset(
+        Dataset.of(pl.DataFrame({"label": [0, 1] * 20, "review": texts}), {"label": "number", "review": "text"}),
+        "reviews",
+    )
+    assert found.texts is not None
+    assert found.table is not None
+    assert [drop.column for drop in found.table.drops] == []
+    assert "drop_columns" not in " ".join(one.line for one in found.findings)
+
+
+def test_only_columns_with_gaps_are_told_to_be_filled() -> None:
+    frame = pl.DataFrame({"a": [1.5, None, 2.5, 3.5] * 10, "b": [float(i % 7) for i in range(40)]})
+    found = inspect_dataset(Dataset.of(frame), "gaps")
+    assert [one.line for one in found.findings if "gaps" in one.what] == [
+        'prepare = [{ use = "Fill", columns = ["a"], method = "median", indicator = true }]'
+    ]
+
+
+def test_a_share_is_not_rounded_up_to_all() -> None:
+    frame = pl.DataFrame({"y": [1.0, 2.0] * 500, "c": ["a", "b"] + [None] * 998})
+    found = inspect_dataset(Dataset.of(frame, {"y": "number", "c": "category"}), "gaps")
+    assert "c missing on 99.8% of the rows" in [one.saw for one in found.findings]

@@ -18,8 +18,10 @@ from groundup.core.batch import Bookmark
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 from groundup.core.preprocessing import fit_step
-from groundup.data.loading import batches, once
+from groundup.data.augmentation import CutMix, Flip, MixUp, RowNoise, Smote
+from groundup.data.loading import batches, once, times_before
 from groundup.data.samples import Images, Rows, Windows
+from groundup.data.sampling import balanced
 from groundup.data.shards import EncodedShards, Local, Room, Workshop, encode_shards, fit
 from groundup.data.shards.carry import cut
 from groundup.data.shards.encoded import EpochOrder
@@ -121,3 +123,64 @@ def test_more_than_a_baseline_may_hold_is_refused(tmp_path: Path) -> None:
     _, shards = both(Rows("y"), rows(), tmp_path)
     with pytest.raises(DataError, match=r"a baseline sees all 1,000 samples at once"):
         dataclasses.replace(shards, memory_bytes=1000).arrays()
+
+
+def labelled(count: int = 1000) -> Dataset:
+    draw = np.random.default_rng(4)
+    label = np.where(draw.uniform(size=count) < 0.1, "rare", "usual")
+    frame = pl.DataFrame({"a": draw.normal(size=count), "b": draw.normal(size=count), "y": label})
+    return dataclasses.replace(Dataset.of(frame, {"a": "number", "b": "number", "y": "category"}), split="train")
+
+
+@pytest.mark.parametrize(
+    ("samples", "dataset", "augment"),
+    [
+        (Rows("y"), rows(), [RowNoise(0.1), MixUp(0.4)]),
+        (Rows("y"), labelled(), [Smote(probability=1.0), MixUp(0.4)]),
+        (Images("image", "label"), images(), [Flip(), MixUp(0.4), CutMix()]),
+    ],
+    ids=["noise", "smote", "images"],
+)
+def test_a_sample_of_shards_is_mixed_with_any_of_train_as_in_memory(
+    samples: Any, dataset: Dataset, augment: list[Any], tmp_path: Path
+) -> None:
+    memory, shards = both(samples, dataset, tmp_path)
+    chosen = np.random.default_rng(1).permutation(len(memory))[:50]
+    plain = shards.batch(chosen)[0]["inputs"]
+    for one, other in zip(memory.batch(chosen, augment, 3, 1), shards.batch(chosen, augment, 3, 1), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert torch.allclose(one[name], other[name], rtol=1e-5, atol=1e-6)
+    assert not torch.equal(plain, shards.batch(chosen, augment, 3, 1)[0]["inputs"])
+    alone = torch.cat([shards.batch(np.array([i]), augment, 3, 1)[0]["inputs"] for i in chosen])
+    assert torch.equal(alone, shards.batch(chosen, augment, 3, 1)[0]["inputs"])
+
+
+def test_samples_of_shards_are_drawn_by_weight(tmp_path: Path) -> None:
+    _, shards = both(Rows("y"), labelled(), tmp_path, 9)
+    weights = balanced(shards)
+    order = shards.order(5, 0, weights)
+    drawn = order[0 : len(order)]
+    rare = shards.targets[drawn] == 0  # type: ignore[index]
+    assert len(drawn) == len(shards)
+    assert 0.4 < rare.mean() < 0.6  # of 1,000 draws 500 in the mean, the deviation is 16
+    assert len(np.unique(drawn[rare])) > 90
+    again = order.times_before(slice(0, len(order)))
+    assert again.tolist() == times_before(drawn).tolist()
+    # few shards are read at a time, and what weighs nothing never comes
+    shard = np.searchsorted(shards.starts, drawn, side="right") - 1
+    assert len(np.unique(shard[:50])) <= 2 * shards.at_once
+    none = shards.order(5, 0, np.where(np.asarray(shards.targets) == 0, 1.0, 0.0))
+    assert (np.asarray(shards.targets)[none[0 : len(none)]] == 0).all()
+
+
+def test_a_weighted_and_mixed_stream_of_shards_goes_on_from_any_bookmark(tmp_path: Path) -> None:
+    _, shards = both(Rows("y"), labelled(300), tmp_path, 9)
+    stream: dict[str, Any] = {"seed": 5, "augment": [MixUp(0.4)], "weights": balanced(shards)}
+    whole = list(islice(batches(shards, 16, **stream), 50))
+    for place in (1, 18, 19, 33):
+        resumed = islice(batches(shards, 16, bookmark=Bookmark(*whole[place - 1].bookmark), **stream), 50 - place)
+        for one, other in zip(whole[place:], resumed, strict=True):
+            assert one.bookmark == other.bookmark
+            assert torch.equal(one.inputs["inputs"], other.inputs["inputs"])
+            assert torch.equal(one.targets["targets"], other.targets["targets"])

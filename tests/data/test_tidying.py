@@ -118,6 +118,26 @@ def test_what_names_a_person_is_masked(text: str, expected: str) -> None:
     assert one(mask_personal, text) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Updated 2023-01-15 and 15.01.2023, 01/15/2023 10:22:33.123",
+        "version 10.0.19045.3803, Chrome/120.0.6099.109, release: 4.5.6.7, 版本1.2.3.4",
+        "costs $1,234,567.89 or 12.345.678,90 €, +10 000 000 people, at +1.2345678 and +40.7127837",
+        "ISBN 978-3-16-148410-0, EAN 4006381333931, at 1700000000 and 1700000000123 and 1700000000000000000",
+        "12:34:56:78 00:1A:2B:3C:4D:5E std::vector::push_back, section 3.2.1.4, icon@2x.png",
+    ],
+)
+def test_dates_versions_prices_and_the_like_name_nobody(text: str) -> None:
+    assert one(mask_personal, text) == text
+
+
+def test_numbers_of_persons_are_masked_wherever_they_stand() -> None:
+    text = "call +1 212-555-0123, (212) 555-0123, +44 20 7946 0958 or +48 601 234 567; 378282246310005 at 8.8.8.8"
+    expected = "call [phone], [phone], [phone] or [phone]; [card] at [ip]"
+    assert one(mask_personal, text) == expected
+
+
 def test_masks_are_counted_and_chosen() -> None:
     dataset = texts("a@b.com, c@d.org", "8.8.8.8", None)
     cleaned = apply(mask_personal, dataset, "mask_personal")

@@ -122,8 +122,11 @@ def test_what_cannot_be_undone_is_told(cleaned: Path, tmp_path: Path) -> None:
 
 
 COUNTED = """
+from groundup.core.contract import contract
+
 calls = []
 
+@contract("row-local")
 def seen(dataset):
     calls.append((dataset.split, len(dataset)))
     return dataset

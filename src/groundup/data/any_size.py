@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from groundup.core import preprocessing as fitting
 from groundup.core.dataset import ROW, Dataset, Splits, apply
@@ -66,11 +67,24 @@ def whole(shop: Workshop, data: Data, name: str) -> Dataset:
     return data.whole()
 
 
+def numbers(data: Data) -> np.ndarray[Any, Any]:
+    """Each row's number [N]."""
+    frame = data.within([ROW]).frame if isinstance(data, Shards) else data.frame
+    return frame[ROW].to_numpy()
+
+
+def some(data: Data, most: int) -> Dataset:
+    """Rows from all over the data, about as many as is said, or all of fewer."""
+    if isinstance(data, Dataset):
+        return data
+    step = max(1, len(data) // most)
+    parts = [dataset.with_frame(dataset.frame[::step]) for dataset in (piece.seen() for piece in data.pieces())]
+    return parts[0].with_frame(pl.concat([part.frame for part in parts]))
+
+
 def marked(data: Data, rows: Iterable[int]) -> np.ndarray[Any, Any]:
     """Which rows have one of these numbers [N]."""
-    frame = data.within([ROW]).frame if isinstance(data, Shards) else data.frame
-    found: np.ndarray[Any, Any] = frame[ROW].is_in(sorted(rows)).to_numpy()
-    return found
+    return np.isin(numbers(data), sorted(rows))
 
 
 def take(shop: Workshop, data: Data, positions: np.ndarray[Any, Any], stage: str) -> Data:

@@ -1,15 +1,17 @@
-"""Proof that nothing a forecast is made from has seen what came after its origin; what would is refused before."""
+"""Proof that nothing a forecast is made from has seen what came after its origin, and that nothing of the held-out rows
+reaches those of train before the split; what would is refused."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from groundup.core.contract import contract_of
+from groundup.core.contract import contract_of, declared
 from groundup.core.dataset import ROW, Dataset
 from groundup.core.errors import DataError, RecipeError
 from groundup.core.preprocessing import step_name
@@ -64,6 +66,69 @@ def step_look_ahead(step: Callable[[Dataset], Dataset], dataset: Dataset, origin
                 return Check("no look-ahead", False, saw, _MEND)
     saw = f"rows before {len(chosen)} origins stay the same when all behind is changed"
     return Check("no look-ahead", True, saw)
+
+
+def is_apart(step: Any) -> bool:
+    """Whether a step declares that rows do not change one another, but for what several of them have in common."""
+    return contract_of(step) in ("row-local", "pairwise") or declared(step, "compares", False) is True
+
+
+def refuse_across_split(
+    steps: Sequence[tuple[str, Any]], dataset: Dataset, train: npt.NDArray[Any], held_out: npt.NDArray[Any]
+) -> None:
+    """Raises RecipeError for a step before the split that carries values of held-out rows into those of train.
+
+    ``steps`` are pairs of where each stands and the step, in order; ``dataset`` is what the first is handed; ``train``
+    and ``held_out`` are numbers of its rows. Every value of the held-out rows is changed, and the rows of train must
+    come out the same, bit for bit: a mean, a fill or a filter over all rows cannot help but show. Columns by whose
+    values a step says that rows belong together (``by``) stay. At most 20,000 rows take part. Which rows are removed
+    may depend on others, as that of duplicates does.
+    """
+    if len(dataset) > MOST_LOOKED_AT:
+        dataset = dataset.take(np.linspace(0, len(dataset) - 1, MOST_LOOKED_AT).astype(np.int64))
+    numbers = dataset.frame[ROW].to_numpy()
+    held = np.flatnonzero(np.isin(numbers, np.setdiff1d(held_out, train)))
+    if not len(held) or len(held) == len(dataset):
+        return
+    kept = pl.Series(numbers[np.isin(numbers, train)])
+    keys = {name for _, step in steps for name in declared(step, "by") or ()}
+    ours, theirs = dataset, _with_others(dataset, held, keys, np.random.default_rng(len(dataset)))
+    for where, step in steps:
+        ours, theirs = step(ours), step(theirs)
+        if is_apart(step):
+            continue
+        one, other = (part.frame.filter(pl.col(ROW).is_in(kept.implode())) for part in (ours, theirs))
+        one = one.join(other.select(ROW), on=ROW, how="semi", maintain_order="left")
+        other = one.select(ROW).join(other, on=ROW, how="left", maintain_order="left")
+        for name in one.columns:
+            if name not in other.columns or not one[name].equals(other[name], null_equal=True):
+                raise RecipeError(
+                    f"{where}: {step_name(step)} carries values across the split: {name!r} in rows of train changes "
+                    "with rows of validation and test. Put it under prepare, where it is fitted on train alone or sees "
+                    "each part by itself; or split so that rows which belong together stay in one part (by_time, "
+                    "grouped)."
+                )
+
+
+def _with_others(
+    dataset: Dataset, positions: npt.NDArray[Any], keys: Collection[str], rng: np.random.Generator
+) -> Dataset:
+    """The dataset with all columns but ``keys``, times, ids and images changed at these positions."""
+    changed: dict[str, pl.Series] = {}
+    for name in (name for name in dataset.columns if name not in keys):
+        column, kind = dataset.frame[name], dataset.kinds[name]
+        if column.dtype.is_numeric() and kind == "number":
+            values = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
+            known = values[np.isfinite(values)]
+            reach = 10 * (np.ptp(known) if len(known) else 1.0) + 1
+            values[positions] = rng.uniform(-reach, reach, size=len(positions))
+            drawn = pl.Series(values).fill_nan(None)
+            changed[name] = drawn.round().cast(column.dtype, strict=False) if column.dtype.is_integer() else drawn
+        elif column.dtype == pl.String and kind == "text":
+            changed[name] = column.clone().scatter(positions, column[positions].fill_null("") + " 0")
+        elif kind in ("category", "boolean") and len(known_values := column.value_counts(sort=True).drop_nulls()):
+            changed[name] = column.clone().scatter(positions, known_values[name][-1])
+    return dataclasses.replace(dataset, frame=dataset.frame.with_columns(**changed))
 
 
 def _instead(step: Any) -> str:

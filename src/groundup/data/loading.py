@@ -3,7 +3,7 @@ needs. There is no thread behind it: gathering a batch costs microseconds a samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def batches(
     """Batches without end, epoch after epoch, from where ``bookmark`` stands.
 
     Each epoch hands out every sample once, in an order of its own (as they stand without ``shuffle``; drawn by
-    the samples themselves where they have ``order(seed, epoch)``); its last batch
+    the samples themselves where they have ``order(seed, epoch, weights)``); its last batch
     may be short. With ``weights`` [N] an epoch draws as many samples with replacement, in proportion to them, and each
     time that a sample comes again it is augmented anew. A batch carries the bookmark that stands behind it, and a
     stream begun there goes on bit for bit as this one does. Raises DataError for data without samples, for a bookmark
@@ -70,7 +70,7 @@ def _endless(
             if again is None:
                 inputs, targets = encoded.batch(positions, augment, seed, epoch)
             else:
-                inputs, targets = _drawn_again(encoded, positions, again[cut], augment, (seed, epoch))
+                inputs, targets = _drawn_again(encoded, positions, again(cut), augment, (seed, epoch))
             position += len(positions)
             behind = Bookmark(epoch, position) if position < size else Bookmark(epoch + 1, 0)
             yield Batch(inputs, targets, behind, encoded.rows[positions])
@@ -108,7 +108,12 @@ AGAIN = 1 << 32
 """A sample that was drawn n times before in an epoch is augmented as in the epoch ``epoch + n AGAIN``."""
 
 
-def _times_before(order: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _times_before(order: Any) -> Callable[[slice], np.ndarray[Any, Any]]:
+    own: Callable[[slice], np.ndarray[Any, Any]] | None = getattr(order, "times_before", None)
+    return own if own is not None else times_before(order).__getitem__
+
+
+def times_before(order: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """How often each place's sample stood in the order before."""
     by_sample = np.argsort(order, kind="stable")
     ordered = order[by_sample]
@@ -151,9 +156,7 @@ def _check_weights(weights: np.ndarray[Any, Any], size: int, shuffle: bool) -> N
 def _order(encoded: Encoded, seed: int, epoch: int, weights: np.ndarray[Any, Any] | None = None) -> Any:
     """The order of an epoch, sliced as it is handed out; data that are not in memory have one that spares reading."""
     own = getattr(encoded, "order", None)
-    if own is None or weights is not None:
-        return epoch_order(len(encoded), seed, epoch, weights)
-    return own(seed, epoch)
+    return epoch_order(len(encoded), seed, epoch, weights) if own is None else own(seed, epoch, weights)
 
 
 def _check(encoded: Encoded, batch_size: int) -> None:

@@ -29,7 +29,7 @@ DECLARED = ("csv", "json", "json_lines")
 """Sources in whose files words and signs may stand for missing values."""
 
 MARKERS = ("?", "-", "--", ".", "#N/A", "n/a", "None", "none", "unknown")
-"""Cells that stand for a missing value where all others of the column are numbers; "?" does so everywhere."""
+"""Cells that stand for a missing value where all others of the column are numbers; "?" does so among categories too."""
 
 LARGE_BYTES = 256 << 20
 """A larger file is read in shards, and a sample of its rows is looked at."""
@@ -130,14 +130,14 @@ def sample(shards: Iterable[Dataset], most: int = MOST_ROWS, seed: int = 0) -> t
 
 
 def _markers(dataset: Dataset) -> list[str]:
-    """Cells that stand for missing values: "?" anywhere, others where the column is numbers but for them."""
+    """Cells that stand for missing values: "?" among categories, and any where the column is numbers but for them."""
     found: list[str] = []
     for name in dataset.columns:
         column = dataset.frame.get_column(name)
         if column.dtype != pl.String:
             continue
         present = column.drop_nulls().str.strip_chars()
-        if (present == "?").any():
+        if dataset.kinds[name] == "category" and (present == "?").any():
             found.append("?")
         odd = present.filter(present.cast(pl.Float64, strict=False).is_null()).unique()
         mostly_numbers = 0 < len(odd) <= 3 and present.is_in(odd.to_list()).mean() < 0.5  # type: ignore[operator]

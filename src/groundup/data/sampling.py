@@ -30,7 +30,8 @@ def balanced(encoded: Any, strength: float = 1.0) -> Weights:
         raise DataError(f"recipe.data.sampling: balanced: read strength = {strength}, expected 0 or more.")
     targets = _classes(encoded, "balanced")
     counts = np.bincount(targets)
-    weights: Weights = counts[targets].astype(np.float64) ** -strength
+    of_class = np.maximum(counts, 1).astype(np.float64) ** -strength
+    weights: Weights = of_class[targets]
     return weights
 
 
@@ -52,7 +53,7 @@ def _classes(encoded: Any, by: str) -> npt.NDArray[np.int64]:
     targets = getattr(encoded, "targets", None)
     if targets is None or np.asarray(targets).dtype.kind not in "iu" or np.ndim(targets) != 1:
         raise DataError(
-            f"recipe.data.sampling: {by} draws by the class of a sample, and these samples have no classes in memory. "
-            "Where they are too many for it, take class_weights of the objective instead."
+            f"recipe.data.sampling: {by} draws by the class of a sample, and these samples have no classes. Name a "
+            "category as their target, or leave sampling out."
         )
     return np.asarray(targets, dtype=np.int64)

@@ -57,13 +57,11 @@ def begun(recipe: Recipe, folder: Path) -> bool:
 
 
 def is_recorded(wanted: bool | None, source: Data, shop: Workshop) -> bool:
-    """Whether what each step changes is written down: for data in memory, small ones by default."""
-    if isinstance(source, Dataset):
-        small = source.frame.estimated_size() <= min(MOST_BYTES, shop.room.memory_bytes // 8)
-        return small if wanted is None else wanted
-    if wanted:
-        raise RecipeError("clean: what steps change is recorded for data that fit in memory; raise memory.")
-    return False
+    """Whether what each step changes is written down: of small data in memory by default."""
+    if wanted is not None:
+        return wanted
+    most = min(MOST_BYTES, shop.room.memory_bytes // 8)
+    return isinstance(source, Dataset) and source.frame.estimated_size() <= most
 
 
 def write_cleaned(folder: Path, recipe: Recipe, splits: Parts, steps: Sequence[Any], told: Mapping[str, Any]) -> None:

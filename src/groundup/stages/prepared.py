@@ -12,7 +12,6 @@ import torch
 
 from groundup.core.batch import Batch, Bookmark
 from groundup.core.dataset import Splits
-from groundup.core.errors import RecipeError
 from groundup.core.preprocessing import Encoded, Preprocessing
 from groundup.core.recipe import Recipe, Training
 from groundup.core.use import make
@@ -100,11 +99,6 @@ class Prepared:
         use = self.recipe.data.sampling
         if use is None:
             return None
-        if self.in_shards:
-            raise RecipeError(
-                "recipe.data.sampling: samples are drawn from all of train, which does not fit in memory. Raise "
-                "recipe.data.memory, or weigh the classes in the loss instead."
-            )
         return make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
 
     def once(self, split: str, batch_size: int) -> Iterator[Batch]:

@@ -11,6 +11,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from groundup import terminal
 from groundup.core.contract import refuse_before_split
 from groundup.core.dataset import Dataset, Entry
@@ -20,7 +22,7 @@ from groundup.core.recipe import DataRecipe, Recipe, override_recipe, read_recip
 from groundup.core.use import Use, make, resolve
 from groundup.data import any_size
 from groundup.data.any_size import Data, Parts
-from groundup.data.causality import refuse_look_ahead
+from groundup.data.causality import MOST_LOOKED_AT, is_apart, refuse_across_split, refuse_look_ahead
 from groundup.data.shards import Room, Workshop, executor
 from groundup.data.undoing import Recorder
 
@@ -108,12 +110,25 @@ def split(
     how = make(use, "split", where="recipe.data.split", seed=recipe.seed)
     with terminal.busy("splitting, and looking for rows that stand in two splits"):
         splits, leaks = any_size.split(shop, how, data, source, short(use))
+        _refuse_across_split(recipe, source, splits)
     if recorder is not None:
         recorder.split(data, splits)
     terminal.splits(splits, leaks)
     if not len(splits.valid):
         raise DataError("recipe.data.split.valid: there are no validation rows, and training is watched on them.")
     return splits, leaks
+
+
+def _refuse_across_split(recipe: Recipe, source: Data, splits: Parts) -> None:
+    """Where a cleaning step may carry values from row to row, the proof that it carries none across the split."""
+    made = [
+        (f"recipe.data.clean[{i}]", make(use, "clean", where=f"recipe.data.clean[{i}]", folder=recipe.folder))
+        for i, use in enumerate(recipe.data.clean)
+    ]
+    if not all(is_apart(step) for _, step in made):
+        numbers = {part: any_size.numbers(data) for part, data in splits.parts().items()}
+        held_out = np.concatenate([numbers["valid"], numbers["test"]])
+        refuse_across_split(made, any_size.some(source, MOST_LOOKED_AT), numbers["train"], held_out)
 
 
 def fit(recipe: Recipe, splits: Parts, shop: Workshop) -> tuple[Preprocessing, Parts]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from groundup.core.errors import RecipeError
-from groundup.data.augmentation.mixing import as_probabilities, mix_values, partners, split_mixing
+from groundup.data.augmentation.mixing import as_probabilities, mix_values, mixes, partners, split_mixing
 
 Generators = list[np.random.Generator]
 Change = Callable[[npt.NDArray[Any], Sequence[Any], Generators], tuple[Tensor, Tensor | None]]
@@ -51,6 +51,11 @@ def augmented(
             theirs = their_targets if num_classes is None else as_probabilities(their_targets, num_classes)
             targets = mix_values(targets, theirs, drawn[:, 1])
     return inputs, targets
+
+
+def looks_at_others(step: object) -> bool:
+    """Whether a step looks at other samples of train than the one that it changes."""
+    return mixes(step) or hasattr(step, "change_row")
 
 
 def need_method(steps: Sequence[Any], method: str, signature: str) -> None:

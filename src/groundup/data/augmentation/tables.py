@@ -17,6 +17,10 @@ from groundup.core.errors import DataError
 from groundup.data.augmentation.affine import need
 
 Inputs = npt.NDArray[np.float32]
+Deviations = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+
+ROWS_AT_ONCE = 1 << 16
 
 
 class TrainTable(Protocol):
@@ -56,7 +60,7 @@ class RowNoise:
 
     def change_row(self, rng: np.random.Generator, inputs: Inputs, position: int, table: TrainTable) -> Inputs:
         """inputs + deviation * N(0, 1) * the columns' own deviations."""
-        spread = table.kept("deviations", lambda: table.inputs.std(axis=0, dtype=np.float64) * table.numbers)
+        spread = table.kept("deviations", lambda: deviations(table.inputs) * table.numbers)
         noise = self.deviation * rng.standard_normal(len(inputs)) * spread
         return np.asarray(inputs + noise, dtype=np.float32)
 
@@ -87,16 +91,21 @@ class Smote:
     def change_row(self, rng: np.random.Generator, inputs: Inputs, position: int, table: TrainTable) -> Inputs:
         """x + u (x' - x) for the numbers; x or x' for the rest."""
         share, chosen, way = rng.uniform(), rng.uniform(), rng.uniform()  # always drawn, whatever the row's class
-        chance, nearest = table.kept(("smote", self.neighbours), lambda: self._search(table))
-        near = nearest.get(position)
-        if near is None or share >= (chance[position] if self.probability is None else self.probability):
+        key = ("smote", self.neighbours, None if self.classes is None else tuple(self.classes))
+        chance, nearest = table.kept(key, lambda: self._search(table))
+        assert table.targets is not None
+        number = int(table.targets[position])
+        if number not in nearest or share >= (chance[number] if self.probability is None else self.probability):
             return inputs
-        other = table.inputs[near[int(chosen * len(near))]]
+        of_class, found = nearest[number]
+        near = found[np.searchsorted(of_class, position)]
+        other = table.inputs[of_class[near[int(chosen * len(near))]]]
         moved = inputs + np.float32(way) * (other - inputs)
         return np.where(table.numbers, moved, inputs if way < 0.5 else other)
 
-    def _search(self, table: TrainTable) -> tuple[npt.NDArray[np.float64], dict[int, npt.NDArray[np.int64]]]:
-        """For each row the default chance to be moved, and positions of the neighbours of those that are rare."""
+    def _search(self, table: TrainTable) -> tuple[Deviations, dict[int, tuple[Places, Places]]]:
+        """For each class the default chance to be moved; for each rare one where its rows are, and each row's
+        neighbours among these."""
         from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]
 
         if table.targets is None or not table.classes:
@@ -110,14 +119,20 @@ class Smote:
                     f"Smote.classes: there is no class {strange[0]!r}; train has {', '.join(table.classes)}."
                 )
             rare = [table.classes.index(name) for name in self.classes]
-        nearest: dict[int, npt.NDArray[np.int64]] = {}
+        nearest: dict[int, tuple[Places, Places]] = {}
         for number in rare:
             of_class = np.flatnonzero(table.targets == number)
             count = min(self.neighbours, len(of_class) - 1)
-            if count < 1:
-                continue
-            search = NearestNeighbors(n_neighbors=count).fit(table.inputs[of_class])
-            # Asked without rows of its own it leaves each row itself out, also where others equal it.
-            for position, found in zip(of_class.tolist(), search.kneighbors(return_distance=False), strict=True):
-                nearest[position] = of_class[found]
-        return 1 - counts[table.targets] / counts.max(), nearest
+            if count >= 1:
+                search = NearestNeighbors(n_neighbors=count).fit(table.inputs[of_class])
+                # Asked without rows of its own it leaves each row itself out, also where others equal it.
+                nearest[number] = of_class, search.kneighbors(return_distance=False)
+        return 1 - counts / counts.max(), nearest
+
+
+def deviations(inputs: Inputs) -> Deviations:
+    """The population's deviation of each column of [N, F], a part of the rows in memory at a time."""
+    blocks = [inputs[i : i + ROWS_AT_ONCE] for i in range(0, len(inputs), ROWS_AT_ONCE)]
+    mean = sum(block.sum(axis=0, dtype=np.float64) for block in blocks) / len(inputs)
+    found: Deviations = np.sqrt(sum(((block - mean) ** 2).sum(axis=0) for block in blocks) / len(inputs))
+    return found

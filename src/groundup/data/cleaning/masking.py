@@ -17,26 +17,47 @@ from groundup.data.cleaning.text import text_column
 Kind = Literal["email", "ip", "phone", "card", "national_id"]
 
 
-def _is_public(text: str) -> bool:
+VERSION = re.compile(
+    r"(?:\b(?:v|ver|version|release|build|firmware|driver|section|chapter|clause)s?[.:]?|[版本号节]:?|\w/) ?$", re.I
+)
+"""What stands before four numbers with dots between them that are no address: a version, or a heading's number."""
+
+NUMBER = re.compile(r"\+\d+\.\d+|\+\d{1,3}(?: \d{3})* 000")
+"""A number with its sign, and thousands apart, which is no telephone's."""
+
+CARD_STARTS = {13: "4", 14: "3", 15: "3"} | dict.fromkeys((16, 17, 18, 19), "23456")
+"""Digits of a card's number -> those that issuers begin such a number with (ISO/IEC 7812)."""
+
+
+FILES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".css", ".js")
+"""Ends of files' names, such as icon@2x.png, and of no domain."""
+
+
+def _is_public(match: re.Match[str]) -> bool:
+    text = match.group()
+    if "." in text and VERSION.search(match.string[max(0, match.start() - 16) : match.start()]):
+        return False
     try:
         return ipaddress.ip_address(text).is_global
     except ValueError:
         return False
 
 
-def _is_card(text: str) -> bool:
-    """Luhn's check (US patent 2,950,048, 1960), and a first digit that card issuers have."""
-    digits = [int(c) for c in text if c.isdigit()]
+def _is_card(match: re.Match[str]) -> bool:
+    """Luhn's check (US patent 2,950,048, 1960), and a first digit that issuers of such cards have."""
+    digits = [int(c) for c in match.group() if c.isdigit()]
     doubled = [d if i % 2 == 0 else d * 2 - 9 * (d > 4) for i, d in enumerate(reversed(digits))]
-    return 13 <= len(digits) <= 19 and digits[0] in (2, 3, 4, 5, 6) and sum(doubled) % 10 == 0
+    return str(digits[0]) in CARD_STARTS.get(len(digits), "") and sum(doubled) % 10 == 0
 
 
-def _is_phone(text: str) -> bool:
-    return 7 <= sum(map(str.isdigit, text)) <= 15
+def _is_phone(match: re.Match[str]) -> bool:
+    text = match.group()
+    return 7 <= sum(map(str.isdigit, text)) <= 15 and text[:2] != "+0" and not NUMBER.fullmatch(text)
 
 
-def _is_national_id(text: str) -> bool:
+def _is_national_id(match: re.Match[str]) -> bool:
     """Mainland China: 17 digits and a check character (GB 11643-1999). United States: three groups, no void one."""
+    text = match.group()
     if "-" in text:
         area, group, serial = text.split("-")
         return area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
@@ -46,13 +67,13 @@ def _is_national_id(text: str) -> bool:
 
 class _Finder(NamedTuple):
     pattern: str
-    holds: Callable[[str], bool]
+    holds: Callable[[re.Match[str]], bool]
 
 
 FINDERS: dict[Kind, _Finder] = {
     "email": _Finder(
         r"(?<![\w.+%-])[\w+%-]++(?:\.[\w+%-]++)*+@(?:[a-zA-Z0-9][a-zA-Z0-9-]{0,62}\.)+[a-zA-Z]{2,24}(?![a-zA-Z0-9])",
-        lambda _: True,
+        lambda match: not match.group().endswith(FILES),
     ),
     "national_id": _Finder(
         r"(?<![\w-])(?:[1-9]\d{5}(?:19|20)\d{2}[01]\d[0-3]\d{4}[\dXx]|\d{3}-\d{2}-\d{4})(?![\w-])",
@@ -85,8 +106,9 @@ def mask_personal(
     ``mask`` may hold {kind}. FineWeb masks the first two (Penedo et al. 2024); an IP address counts when it is public,
     a card when Luhn's check holds, an identity number of mainland China when its check character is right (GB
     11643-1999), one of the United States by its form. Telephone numbers: international with a plus, North American, and
-    mobile ones of mainland China. A version number of four parts looks like an IP address. The ledger notes how many
-    of each were masked; names and street addresses are not found.
+    mobile ones of mainland China. What is called a version, or stands behind a slash as in Chrome/120.0.6099.109, is no
+    IP address, and a signed number no telephone's. The ledger notes how many of each were masked; names and street
+    addresses are not found.
     """
     counts: collections.Counter[str] = collections.Counter()
 
@@ -96,7 +118,7 @@ def mask_personal(
                 continue
 
             def put(match: re.Match[str], kind: Kind = kind, finder: _Finder = finder) -> str:
-                if not finder.holds(match.group()):
+                if not finder.holds(match):
                     return match.group()
                 counts[kind] += 1
                 return mask.replace("{kind}", kind)

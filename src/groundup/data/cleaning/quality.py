@@ -207,12 +207,13 @@ class c4_quality:
 
 @dataclasses.dataclass(frozen=True)
 class fineweb_quality:
-    """Drops documents that are lists and templates, by the rules that FineWeb adds (Penedo et al. 2024, section 3.5).
+    """Drops documents that are lists and templates, by the rules that FineWeb adds (Penedo et al. 2024, section 3.6).
 
     Of the lines at least more than ``min_end_mark_lines`` must end in a mark, less than ``max_short_lines`` have at
     most ``short_line_characters`` characters (in Chinese and Japanese half of that), of the characters less than
     ``max_repeated_line_characters`` stand in lines that stood before, and there are at most ``max_newlines_per_word``.
-    Thresholds are those of the paper; its code has 0.01 for repeated lines.
+    Thresholds are those of the paper, and that of new lines its code's (datatrove) alone; there repeated lines may have
+    0.01. FineWeb applies ``gopher_quality``, ``gopher_repetition`` and ``c4_quality(end_marks=False)`` before.
     """
 
     column: str = "text"

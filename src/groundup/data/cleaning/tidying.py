@@ -137,6 +137,7 @@ def collapse_repeats(
     return _changed(dataset, column, "collapse_repeats", collapsed)
 
 
+@contract("whole", compares=True)
 def strip_boilerplate(
     dataset: Dataset, column: str = "text", documents: int = 10, characters: int = 20, share: float = 0.0
 ) -> Dataset:
@@ -144,7 +145,8 @@ def strip_boilerplate(
 
     A line goes, wherever it stands, that at least ``documents`` documents, and ``share`` of all, have, once white space
     at its ends is cut off and digits are taken for one another; shorter ones than ``characters`` stay (half of that in
-    Chinese and Japanese). The ledger notes the most frequent. Needs all documents at once.
+    Chinese and Japanese). The ledger notes the most frequent. Needs all documents at once; as with
+    duplicates, what several have in common goes before the split.
     """
     from groundup.data.cleaning.words import is_spaceless
 

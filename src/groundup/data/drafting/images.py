@@ -24,7 +24,7 @@ def draft_images(images: Images, image: str, label: str, source: Mapping[str, An
     if len(counts) < 2:
         raise DataError(f"the images are all of one class, {images.classes[0][0] if counts else 'none'!r}.")
     rows = sum(counts)
-    edge = _edge(images)
+    edge = edge_of(images)
     held = {"valid": 0.15, "test": 0.2} if rows < 5000 else {"valid": 0.1, "test": 0.1}
     rare = [(name, n) for name, n in images.classes if n < RAREST_CLASS]
     cleaning = [Said(Use("drop_exact_duplicates"), "Copies of one image in train and in test would be a leak.")]
@@ -53,7 +53,7 @@ def draft_images(images: Images, image: str, label: str, source: Mapping[str, An
     return Draft(head, tables)
 
 
-def _edge(images: Images) -> int | None:
+def edge_of(images: Images) -> int | None:
     """Pixels that every image is resized to; None where all are of one size that is small enough."""
     if images.alike and max(images.sizes[0][0]) <= 64:
         return None

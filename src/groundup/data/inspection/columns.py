@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from groundup.core.dataset import Dataset, Kind
+from groundup.data.cleaning.words import SPACELESS
 from groundup.data.prepare.outliers import bounds
 
 Values = npt.NDArray[np.float64]
@@ -173,7 +174,7 @@ def describe_column(dataset: Dataset, name: str) -> Column:
         return found
     texts = present.cast(pl.String)
     lengths = texts.str.len_chars().cast(pl.Float64).to_numpy()
-    words = float(texts.str.count_matches(r"\S+").mean() or 0.0)  # type: ignore[arg-type]
+    words = float(word_counts(texts).mean() or 0.0)  # type: ignore[arg-type]
     return dataclasses.replace(
         found,
         top=_top(present),
@@ -181,6 +182,13 @@ def describe_column(dataset: Dataset, name: str) -> Column:
         words=words,
         spellings=_spellings(texts) if kind == "category" else (),
     )
+
+
+def word_counts(texts: pl.Series) -> pl.Series:
+    """Words of each text: what stands between white space, and of Chinese and Japanese every two characters."""
+    plain = texts.str.count_matches(r"\S+").cast(pl.Float64)
+    characters = texts.str.count_matches(f"[{SPACELESS}]")
+    return (texts.str.count_matches(rf"[^\W{SPACELESS}]+") + characters / 2).zip_with(characters > 0, plain)
 
 
 def describe_numbers(values: Values) -> Numbers:

@@ -91,7 +91,7 @@ def _unfit(column: Column) -> Drop | None:
     if column.top_share >= NEARLY_CONSTANT:
         return Drop(name, "constant", f"{_short(column.top[0][0])} on {column.top_share:.1%} of the rows")
     if column.missing_share > MOSTLY_MISSING:
-        return Drop(name, "empty", f"missing on {column.missing_share:.0%} of the rows")
+        return Drop(name, "empty", f"missing on {_almost(column.missing_share)} of the rows")
     if column.kind in ("category", "text"):
         return _scattered(column)
     return None
@@ -114,6 +114,11 @@ def _leak(column: Column, told: Told | None, target: Target | None) -> Drop | No
     else:
         why = f"rises and falls with {target.name} (rank correlation {told.alone:.4f})"
     return Drop(column.name, "leak", why)
+
+
+def _almost(share: float) -> str:
+    """A share below 1 in percent, never rounded up to all."""
+    return f"{share:.0%}" if share < 0.995 else f"{share:.1%}" if share < 0.9995 else "all but a few"
 
 
 def _short(text: str, most: int = 24) -> str:

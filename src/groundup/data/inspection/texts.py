@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 
 from groundup.core.dataset import Dataset
 from groundup.data.cleaning.duplicates import drop_near_duplicates
-from groundup.data.inspection.columns import Numbers, describe_numbers
+from groundup.data.inspection.columns import Numbers, describe_numbers, word_counts
 from groundup.data.inspection.relations import drawn
 
 MOST_TEXTS = 20_000
@@ -53,6 +54,39 @@ FUNCTION_WORDS: dict[str, frozenset[str]] = {
             "but",
             "from",
             "have",
+            "a",
+            "i",
+            "do",
+            "no",
+            "me",
+            "my",
+            "we",
+            "he",
+            "she",
+            "they",
+            "his",
+            "her",
+            "your",
+            "if",
+            "at",
+            "by",
+            "or",
+            "so",
+            "up",
+            "an",
+            "all",
+            "will",
+            "can",
+            "just",
+            "what",
+            "when",
+            "who",
+            "had",
+            "has",
+            "been",
+            "were",
+            "there",
+            "their",
         ]
     ),
     "German": frozenset(
@@ -267,7 +301,7 @@ def describe_texts(dataset: Dataset, column: str) -> Texts:
     texts = [text or "" for text in some.frame[column].to_list()]
     names = some.row_names()
     lengths = np.array([len(text) for text in texts], dtype=np.float64)
-    words = np.array([len(text.split()) for text in texts], dtype=np.float64)
+    words = word_counts(pl.Series(texts, dtype=pl.String)).to_numpy()
     characters: set[str] = set()
     for text in texts:
         characters |= set(text)

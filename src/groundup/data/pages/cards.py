@@ -81,10 +81,10 @@ def gallery(pictures: Sequence[Picture]) -> str:
     shown = []
     for picture in pictures:
         said = f"<b>{escape(picture.said)}</b>" if picture.said else ""
-        image = f'<img src="{picture.address}" alt="{escape(picture.name)}" loading="lazy">'
-        shown.append(
-            f'<figure class="picture">{image}<figcaption>{said}{escape(_tail(picture.name))}</figcaption></figure>'
-        )
+        name = escape(picture.name)
+        image = f'<img src="{picture.address}" alt="{name}" title="{name}" loading="lazy">'
+        caption = f"{said}{escape(_file_name(picture.name))}"
+        shown.append(f'<figure class="picture">{image}<figcaption>{caption}</figcaption></figure>')
     return f'<div class="pictures">{"".join(shown)}</div>'
 
 
@@ -190,5 +190,7 @@ def _cut(text: str, most: int) -> str:
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 
-def _tail(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else "…" + name[-most + 1 :]
+def _file_name(name: str, most: int = 26) -> str:
+    """Without folders, and of a long one its two ends."""
+    last = name.rpartition("/")[2]
+    return last if len(last) <= most else f"{last[: most // 2]}…{last[-most // 2 + 1 :]}"

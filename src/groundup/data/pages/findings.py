@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from groundup.core.use import Use
 from groundup.data.drafting.forecasts import is_series
+from groundup.data.drafting.images import edge_of
 from groundup.data.drafting.tables import (
     OFTEN_MISSING,
     RAREST_CLASS,
@@ -18,6 +19,7 @@ from groundup.data.drafting.tables import (
     weighted,
 )
 from groundup.data.drafting.toml import write
+from groundup.data.inspection.columns import Column
 from groundup.data.inspection.images import Images
 from groundup.data.inspection.relations import Told
 from groundup.data.inspection.table import Table
@@ -66,7 +68,7 @@ def of_images(images: Images) -> list[Finding]:
         found.append(Finding("mend" if images.across else "look", "Near copies", saw, _clean("drop_near_images")))
     if not images.alike:
         most = ", ".join(f"{w} x {h} ({n:,})" for (h, w), n in images.sizes[:3])
-        line = f"samples = {write(Use('Images', image='image', target='label', size=64))}"
+        line = f"samples = {write(Use('Images', image='image', target='label', size=edge_of(images)))}"
         found.append(Finding("look", "Sizes differ", f"{len(images.sizes)} sizes, such as {most}", line))
     if 0 < images.grey < images.seen:
         found.append(Finding("know", "Grey among colour", f"{images.grey:,} of {images.seen:,} images are grey"))
@@ -85,21 +87,21 @@ def of_texts(texts: Texts) -> list[Finding]:
     found, column = [], texts.column
     if texts.copies.exact:
         line = _clean(Use("drop_exact_duplicates", columns=[column]))
-        found.append(
-            Finding("mend", "Copies", f"{texts.copies.exact:,} of {texts.seen:,} texts stand there before", line)
-        )
+        saw = f"{texts.copies.exact:,} of {texts.seen:,} texts {_verb(texts.copies.exact, 'stand')} there before"
+        found.append(Finding("mend", "Copies", saw, line))
     if texts.copies.near > texts.copies.exact:
-        saw = f"{texts.copies.near:,} of {texts.copies.compared:,} texts are at least 0.8 alike to an earlier one"
+        are = "is" if texts.copies.near == 1 else "are"
+        saw = f"{texts.copies.near:,} of {texts.copies.compared:,} texts {are} at least 0.8 alike to an earlier one"
         found.append(Finding("look", "Near copies", saw, _clean(Use("drop_near_duplicates", column=column))))
     if texts.faults.broken:
-        saw = f"{texts.faults.broken:,} texts hold characters that were decoded wrongly, such as Ã© for é"
+        saw = f"{_texts(texts.faults.broken, 'hold')} characters that were decoded wrongly, such as Ã© for é"
         found.append(Finding("mend", "Broken characters", saw, _clean(Use("repair_text", column=column))))
     if texts.faults.control:
         line = _clean(Use("strip_controls", column=column))
-        found.append(Finding("look", "Control characters", f"in {texts.faults.control:,} texts", line))
+        found.append(Finding("look", "Control characters", f"in {_texts(texts.faults.control)}", line))
     if texts.faults.markup:
         line = _clean(Use("strip_html", column=column))
-        found.append(Finding("look", "HTML", f"{texts.faults.markup:,} texts hold tags or entities", line))
+        found.append(Finding("look", "HTML", f"{_texts(texts.faults.markup, 'hold')} tags or entities", line))
     if texts.repeats.share > 0.02:
         saw = f"lines that come three times or more make up {texts.repeats.share:.1%} of all characters"
         found.append(Finding("look", "Lines that come again", saw, _clean(Use("strip_boilerplate", column=column))))
@@ -109,7 +111,7 @@ def of_texts(texts: Texts) -> list[Finding]:
         found.append(Finding("know", "Several languages", ", ".join(languages)))
     if texts.faults.empty:
         line = _clean(Use("drop_without", columns=[column]))
-        found.append(Finding("mend", "Empty texts", f"{texts.faults.empty:,} texts are empty or missing", line))
+        found.append(Finding("mend", "Empty texts", f"{_texts(texts.faults.empty)} without a word", line))
     return sorted(found, key=lambda finding: ORDER[finding.level])
 
 
@@ -151,11 +153,7 @@ def _of_values(table: Table) -> list[Finding]:
     booleans = [c for c in features if c.kind == "boolean"]
     lacking = [c for c in features if c.missing]
     if lacking:
-        steps = [
-            step
-            for step in filling(numbers, categories, booleans, indicators=True)
-            if any(table.column(name).missing for name in step.value.arguments["columns"])
-        ]
+        steps = filling(*(_lacking(some) for some in (numbers, categories, booleans)), indicators=True)
         told = counted([f"{c.name} {c.missing_share:.1%}" for c in sorted(lacking, key=lambda c: -c.missing)])
         often = any(c.missing_share >= OFTEN_MISSING for c in lacking)
         found.append(
@@ -235,6 +233,19 @@ def _of_time(table: Table) -> list[Finding]:
     if not times.ordered:
         found.append(Finding("know", "Not in order of time", "rows are sorted by time where it matters"))
     return found
+
+
+def _lacking(columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if column.missing]
+
+
+def _texts(count: int, verb: str = "") -> str:
+    """``1 text holds``, ``3 texts hold``."""
+    return f"{count:,} text{'s' if count != 1 else ''}{verb and ' ' + _verb(count, verb)}"
+
+
+def _verb(count: int, verb: str) -> str:
+    return f"{verb}s" if count == 1 else verb
 
 
 def _clean(*uses: Use | str) -> str:

@@ -83,6 +83,8 @@ def inspect_dataset(
     looked = describe_table(dataset, target)
     images = _images(dataset, target)
     texts = _texts(dataset, looked)
+    if texts is not None:  # it is what the page is about, and not left out
+        looked = dataclasses.replace(looked, drops=tuple(d for d in looked.drops if d.column != texts.column))
     found = [*find.of_table(looked, texts=texts is not None)] if images is None else []
     found += find.of_images(images) if images is not None else []
     found += find.of_texts(texts) if texts is not None else []

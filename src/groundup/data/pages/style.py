@@ -25,6 +25,7 @@ scroll-margin-top:16px}
 .picture{margin:0;min-width:0;overflow:visible}.picture img{display:block;max-width:100%;border-radius:6px;
 background:var(--code)}
 .picture img.pixels{width:96px;image-rendering:pixelated}
+td:first-child{min-width:90px}
 .picture figcaption{font-size:12px;line-height:1.35;overflow-wrap:anywhere}
 .picture figcaption b{color:var(--ink);font-weight:600;display:block}
 .chart .bin{fill:var(--accent);opacity:.82}.chart .bin.far{fill:var(--c2)}.chart .bin.quiet{fill:var(--quiet)}

@@ -53,7 +53,9 @@ class EncodedImages:
     samples: Images
     targets: np.ndarray[Any, Any] | None
     rows: np.ndarray[Any, Any]
-    kept: np.ndarray[Any, Any] | None
+    ON_DISK: ClassVar = ("dataset", "targets", "rows")
+    """What lies in files where there are too many of them."""
+    kept: np.ndarray[Any, Any] | None = None
     """uint8 [N, H, W, C], or None where they are too many to be kept decoded."""
     notes: tuple[str, ...] = ()
 

@@ -56,6 +56,8 @@ class EncodedRows:
     rows: np.ndarray[Any, Any]
     samples: Rows
     notes: tuple[str, ...] = ()
+    ON_DISK: ClassVar = ("inputs", "targets", "rows")
+    """What lies in files where there are too many of them."""
     found: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:

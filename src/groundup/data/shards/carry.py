@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
 from groundup.core.preprocessing import refuse_fit, step_name
 from groundup.core.sampling import merged_reservoir, reservoir
+from groundup.data.shards.changes import Place, close_step, write_pair
 from groundup.data.shards.executors import Executor
 from groundup.data.shards.folder import (
     MANIFEST,
@@ -26,7 +27,7 @@ from groundup.data.shards.folder import (
 )
 from groundup.data.shards.keyed import carry_keyed, keys_of
 from groundup.data.shards.memory import COPIES_OF_ALL, Room
-from groundup.data.shards.pairwise import carry_pairwise
+from groundup.data.shards.pairwise import Named, carry_pairwise
 from groundup.data.shards.removed import write_list
 from groundup.data.shards.states import load_state, save_state
 
@@ -41,6 +42,12 @@ class Workshop:
     executor: Executor
     room: Room
     folder: Path
+    changes: Path | None = None
+    """Where it is written down what each step changes; None where it is not."""
+
+    def changes_of(self, split: str | None) -> Path | None:
+        """The same for data that are not split, or for one part."""
+        return None if self.changes is None else self.changes / (split or "clean")
 
     def stage(self, name: str) -> Path:
         """The folder of one stage's shards, made when it is first asked for."""
@@ -57,20 +64,27 @@ def carry_out(
 
     Raises DataError as the step does, and for a step that must see all rows when they do not fit in memory.
     """
-    kind = contract_of(step)
-    if kind in LOCAL:
+    if contract_of(step) in LOCAL:
         return shards.then(name, step, seen)
+    named = (name, step, dict(seen or {}))
     stage = stage or name
     shards = written(shop, shards, f"{stage}-before")
     folder = shop.stage(stage)
-    if (folder / MANIFEST).is_file():
-        return open_shards(folder)
+    made = open_shards(folder) if (folder / MANIFEST).is_file() else _carried(shop, step, shards, named, folder)
+    if (place := shop.changes_of(shards.split)) is not None:
+        write_pairs(shop.executor, shards, [made], place, name)
+    return made
+
+
+def _carried(shop: Workshop, step: Any, shards: Shards, named: Named, folder: Path) -> Shards:
+    """A step that sees more than one shard at a time."""
+    name, kind = named[0], contract_of(step)
     if kind == "keyed" and (keys_of(step, name) or declared(step, "halo") is not None):
-        return carry_keyed(shop.executor, shop.room, shards, (name, step, dict(seen or {})), folder)
+        return carry_keyed(shop.executor, shop.room, shards, named, folder)
     if kind == "pairwise":
-        return carry_pairwise(shop.executor, shards, (name, step, dict(seen or {})), folder)
+        return carry_pairwise(shop.executor, shards, named, folder)
     refuse_large(shop.room, shards, name, "name its key (by = [...])" if kind == "keyed" else "")
-    after = apply(step, shards.whole(), name, seen)
+    after = apply(step, shards.whole(), name, named[2])
     write_list(after.history[-1], folder / "removed-00000.jsonl")
     history = (*after.history[:-1], merge_entries(after.history[-1:]))
     return cut(dataclasses.replace(after, history=history), folder, shop.room.shard_bytes)
@@ -100,18 +114,40 @@ def written(shop: Workshop, shards: Shards, stage: str) -> Shards:
 def delivered(shop: Workshop, shards: Shards, folder: Path) -> Shards:
     """The same in a folder of one's own, whether anything was put off or not."""
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / MANIFEST).is_file():
-        return open_shards(folder)
-    tasks = [(piece, folder / file.name) for piece, file in zip(shards.pieces(), shards.files, strict=True)]
-    return gathered(folder, list(shop.executor.each(write_done, tasks)), shards)
+    changes = shop.changes_of(shards.split)
+    made = open_shards(folder) if (folder / MANIFEST).is_file() else None
+    if made is None:
+        tasks = [
+            (piece, folder / file.name, None if changes is None else Place(changes, i))
+            for i, (piece, file) in enumerate(zip(shards.pieces(), shards.files, strict=True))
+        ]
+        made = gathered(folder, list(shop.executor.each(write_done, tasks)), shards)
+    if changes is not None:
+        names = [pending.name for pending in shards.chain if pending.name]
+        for step, name in enumerate(names, len(shards.history)):
+            close_step(changes, step, name, len(shards.files))
+    return made
 
 
-def write_done(piece: Piece, path: Path) -> dict[str, Any]:
+def write_pairs(executor: Executor, before: Shards, after: Sequence[Shards], folder: Path, name: str) -> None:
+    """Write down what became of each shard's rows in those at its place, of one folder or of several."""
+    step = len(before.history)
+    pieces = [shards.pieces() for shards in after]
+    tasks = [
+        (piece, [those[i] for those in pieces if i < len(those)], Place(folder, i).of(step), name)
+        for i, piece in enumerate(before.pieces())
+    ]
+    for _ in executor.each(write_pair, tasks):
+        pass
+    close_step(folder, step, name, len(tasks))
+
+
+def write_done(piece: Piece, path: Path, place: Place | None = None) -> dict[str, Any]:
     """A task: the steps that were put off over one shard; what is there already is left as it is."""
     there = finished(path)
     if there is not None:
         return there
-    dataset = piece.done()
+    dataset = piece.done(place)
     return write_shard(dataset, path, dataset.history[len(piece.history) :])
 
 

@@ -1,7 +1,8 @@
 """Samples of shards, ready for the model: a few shards are in memory, in whatever order samples are asked for.
 
 An epoch goes through the shards in an order of its own, a few at a time, and through the rows of those few by chance,
-drawn from (seed, epoch) alone; so a bookmark still says all that resuming needs.
+drawn from (seed, epoch) alone; so a bookmark still says all that resuming needs. What mixes a sample with others takes
+these from all of train, which is mapped into memory for it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
 from groundup.core.preprocessing import step_name
+from groundup.data.augmentation.drawing import looks_at_others
+from groundup.data.loading import times_before
 from groundup.data.shards.carry import Workshop
 from groundup.data.shards.exchange import Array
 from groundup.data.shards.folder import Piece, Shards
+from groundup.data.shards.mapped import map_samples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,14 +36,19 @@ SHARDS_AT_ONCE = 4
 
 @dataclasses.dataclass(frozen=True)
 class EpochOrder:
-    """The order of one epoch, of which as much is drawn as is asked for: ``order[start:stop]`` are positions."""
+    """The order of one epoch, of which as much is drawn as is asked for: ``order[start:stop]`` are positions.
+
+    With ``weights`` as many samples are drawn with replacement, in proportion to them: first how many of each mixture
+    of shards, from a multinomial distribution, then these; which is as good as to draw each from all.
+    """
 
     starts: Array
     """Position of each shard's first sample, and the number of samples [N + 1]."""
     seed: int
     epoch: int
     at_once: int = SHARDS_AT_ONCE
-    drawn: dict[int, Array] = dataclasses.field(default_factory=dict)
+    weights: Array | None = None
+    drawn: dict[int, tuple[Array, Array]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -53,24 +62,45 @@ class EpochOrder:
     @functools.cached_property
     def ends(self) -> Array:
         """Place in the order behind each window's last sample."""
-        return np.cumsum([(self.starts[window + 1] - self.starts[window]).sum() for window in self.windows])
+        if self.weights is None:
+            return np.cumsum([(self.starts[window + 1] - self.starts[window]).sum() for window in self.windows])
+        weights = np.array([self.weights[self._positions(number)].sum() for number in range(len(self.windows))])
+        draw = np.random.default_rng([self.seed, self.epoch, len(self.windows)])
+        return np.cumsum(draw.multinomial(len(self), weights / weights.sum()))
 
     def __getitem__(self, cut: slice) -> Array:
+        return self._cut(cut, 0)
+
+    def times_before(self, cut: slice) -> Array:
+        """How often each place's sample stood in the order before."""
+        return self._cut(cut, 1)
+
+    def _cut(self, cut: slice, which: int) -> Array:
         start, stop, _ = cut.indices(len(self))
         found = [np.zeros(0, dtype=np.int64)]
         for number in range(int(np.searchsorted(self.ends, start, side="right")), len(self.windows)):
             begins = int(self.ends[number - 1]) if number else 0
             if begins >= stop:
                 break
-            found.append(self._window(number)[max(0, start - begins) : stop - begins])
+            found.append(self._window(number)[which][max(0, start - begins) : stop - begins])
         return np.concatenate(found)
 
-    def _window(self, number: int) -> Array:
+    def _positions(self, number: int) -> Array:
+        return np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in self.windows[number]])
+
+    def _window(self, number: int) -> tuple[Array, Array]:
+        """The samples of one window in their order, and how often each stood there before."""
         if number not in self.drawn:
             if len(self.drawn) >= 2:  # a batch may lie across two
                 self.drawn.pop(min(self.drawn))
-            positions = np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in self.windows[number]])
-            self.drawn[number] = np.random.default_rng([self.seed, self.epoch, number]).permutation(positions)
+            positions, draw = self._positions(number), np.random.default_rng([self.seed, self.epoch, number])
+            if self.weights is None:
+                self.drawn[number] = draw.permutation(positions), np.zeros(len(positions), dtype=np.int64)
+            else:
+                size = int(self.ends[number] - (self.ends[number - 1] if number else 0))
+                weights = self.weights[positions]
+                chosen = draw.choice(positions, size, p=weights / weights.sum()) if size else positions[:0]
+                self.drawn[number] = chosen, times_before(chosen)
         return self.drawn[number]
 
 
@@ -84,15 +114,24 @@ class EncodedShards:
     rows: Array
     """For each sample the ``_row`` it came from."""
     memory_bytes: int
+    folder: Path
+    """For samples that are mapped into memory."""
     at_once: int = SHARDS_AT_ONCE
+    targets: Array | None = None
+    """[N, ...] as the builder of samples encodes them."""
     held: collections.OrderedDict[int, Any] = dataclasses.field(default_factory=collections.OrderedDict)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def order(self, seed: int, epoch: int) -> EpochOrder:
+    def order(self, seed: int, epoch: int, weights: Array | None = None) -> EpochOrder:
         """The order of one epoch, drawn from (seed, epoch)."""
-        return EpochOrder(self.starts, seed, epoch, self.at_once)
+        return EpochOrder(self.starts, seed, epoch, self.at_once, weights)
+
+    @functools.cached_property
+    def mapped(self) -> Any:
+        """All samples as one value, in files."""
+        return map_samples(self.pieces, self.samples, self.starts, self.folder / "mapped")
 
     def batch(
         self, positions: Array, augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
@@ -101,6 +140,9 @@ class EncodedShards:
         import torch
 
         positions = np.asarray(positions)
+        if any(looks_at_others(step) for step in augment):
+            mixed: tuple[dict[str, Tensor], dict[str, Tensor]] = self.mapped.batch(positions, augment, seed, epoch)
+            return mixed
         shard = np.searchsorted(self.starts, positions, side="right") - 1
         order = np.argsort(shard, kind="stable")
         found = {}
@@ -160,20 +202,35 @@ def encode_shards(shop: Workshop, samples: Any, shards: Shards, stage: str) -> E
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     room = shop.room.memory_bytes
     at_once = max(1, min(SHARDS_AT_ONCE, room // 2 // max(1, *(size for _, size in told))))
-    rows: Array = np.zeros(0, dtype=np.uint64)
-    if sum(counts):
-        kept = np.lib.format.open_memmap(folder / "rows.npy", "w+", dtype=np.uint64, shape=(sum(counts),))
-        for i in range(len(pieces)):
-            kept[starts[i] : starts[i + 1]] = np.load(folder / f"{i}.npy")
-        kept.flush()
-        rows = np.load(folder / "rows.npy", mmap_mode="r")
-    return EncodedShards(pieces, samples, starts, rows, room, at_once)
+    rows = _gathered([path for *_, path in tasks], folder / "rows.npy", starts)
+    targets = _gathered([_targets_of(path) for *_, path in tasks], folder / "targets.npy", starts)
+    none = np.zeros(0, dtype=np.uint64)
+    return EncodedShards(pieces, samples, starts, none if rows is None else rows, room, folder, at_once, targets)
+
+
+def _targets_of(path: Path) -> Path:
+    return path.with_name(f"targets-{path.name}")
+
+
+def _gathered(paths: Sequence[Path], into: Path, starts: Array) -> Array | None:
+    """What the shards' files hold as one array in a file; None where there is nothing."""
+    if not starts[-1] or not all(path.is_file() for path in paths):
+        return None
+    parts = [np.load(path, mmap_mode="r") for path in paths]
+    like = next(part for part in parts if len(part))
+    kept = np.lib.format.open_memmap(into, "w+", like.dtype, (int(starts[-1]), *like.shape[1:]))
+    for i, part in enumerate(parts):
+        kept[starts[i] : starts[i + 1]] = part
+    kept.flush()
+    return np.asarray(np.load(into, mmap_mode="r"))
 
 
 def count_samples(piece: Piece, samples: Any, path: Path) -> tuple[int, int]:
-    """A task: one shard encoded, the rows of its samples written down; gives their number and the bytes they take."""
+    """A task: one shard encoded, its samples' rows and targets written down; gives their number and bytes."""
     encoded = samples.encode(piece.read())
-    np.save(path, np.asarray(encoded.rows))
+    np.save(path, np.asarray(encoded.rows, dtype=np.uint64))
+    if isinstance(targets := getattr(encoded, "targets", None), np.ndarray):
+        np.save(_targets_of(path), targets)
     held = [getattr(encoded, field.name) for field in dataclasses.fields(encoded)]
     size = sum(one.nbytes for one in held if isinstance(one, np.ndarray))
     return len(encoded), size + sum(int(one.frame.estimated_size()) for one in held if isinstance(one, Dataset))

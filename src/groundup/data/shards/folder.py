@@ -20,6 +20,7 @@ import polars as pl
 
 from groundup.core.dataset import ROW, Dataset, Entry, Kind, Split, apply, merge_entries
 from groundup.core.errors import DataError, nearest
+from groundup.data.shards.changes import Place, write_change
 
 MANIFEST = "shards.json"
 ROW_GROUP_BYTES = 64_000_000
@@ -63,12 +64,14 @@ class Piece:
             dataset = dataclasses.replace(pending.step(dataset), pending=(), notes=())
         return dataset
 
-    def done(self) -> Dataset:
-        """The rows behind every pending step, each booked in the ledger."""
+    def done(self, place: Place | None = None) -> Dataset:
+        """The rows behind every pending step, each booked in the ledger; what it changed is written down at a place."""
         dataset = self.read()
         for pending in self.chain:
             if pending.name:
-                dataset = apply(pending.step, dataset, pending.name, pending.learned_from)
+                before, dataset = dataset, apply(pending.step, dataset, pending.name, pending.learned_from)
+                if place is not None:
+                    write_change(place.of(len(before.history)), before, dataset, pending.name)
             else:
                 dataset = pending.step(dataset)
         return dataset

@@ -15,7 +15,7 @@ import polars as pl
 from groundup.core.contract import declared
 from groundup.core.dataset import ROW, Dataset, Split, Splits
 from groundup.core.errors import DataError
-from groundup.data.shards.carry import Workshop, refuse_large
+from groundup.data.shards.carry import Workshop, refuse_large, write_pairs
 from groundup.data.shards.exchange import Array
 from groundup.data.shards.folder import MANIFEST, Piece, Shards, finished, gathered, open_shards, write_shard
 from groundup.data.shards.rearrange import rearranged
@@ -46,7 +46,18 @@ def split_shards(
     """
     folders = {part: shop.stage(f"{stage}-{part}") for part in PARTS}
     if all((folder / MANIFEST).is_file() for folder in folders.values()):
-        return {part: open_shards(folder) for part, folder in folders.items()}
+        made: dict[str, Shards] = {part: open_shards(folder) for part, folder in folders.items()}
+    else:
+        made = _made(shop, split, shards, name, folders)
+        made = {part: made[part].booked(f"split {name}", len(shards)).save() for part in PARTS}
+    if shop.changes is not None:
+        write_pairs(shop.executor, shards, [made[part] for part in PARTS], shop.changes / "split", "split")
+    return made
+
+
+def _made(
+    shop: Workshop, split: Callable[[Dataset], Splits], shards: Shards, name: str, folders: dict[Split, Path]
+) -> dict[str, Shards]:
     positions, gone = _positions(split, _thin(shop, split, shards, name), name)
     if gone:  # a column that named the part
         shards = shards.then("", functools.partial(_without, columns=gone)).without(gone)
@@ -55,7 +66,7 @@ def split_shards(
     for part in PARTS:
         if part not in made:
             made[part] = rearranged(shop.executor, shop.room, shards, positions[part], folders[part], split=part)
-    return {part: made[part].booked(f"split {name}", len(shards)).save() for part in PARTS}
+    return made
 
 
 def _thin(shop: Workshop, split: Any, shards: Shards, name: str) -> Dataset:
