@@ -41,6 +41,7 @@ HOMES = {
     "Roberta": "roberta",
     "SmolLM3": "smollm3",
     "SqueezeNet": "squeezenet",
+    "T5": "t5",
     "TextCNN": "text_cnn",
     "ViT": "vit",
 }
