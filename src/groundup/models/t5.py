@@ -363,7 +363,8 @@ class T5(nn.Module):
         device = states.device.type
         if torch.is_autocast_enabled(device):  # the residual stream in the short type too, as ``Decoder`` has it
             states = states.to(torch.get_autocast_dtype(device))
-        return self.dropout(states)
+        dropped: Tensor = self.dropout(states)
+        return dropped
 
 
 class T5Writer(nn.Module):
