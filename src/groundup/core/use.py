@@ -64,7 +64,20 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "samples": ("learned",),
     "augment": ("folder",),
     "tokenizer": ("learned",),
+<<<<<<< HEAD
     "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon", "target_input", "categories"),
+=======
+    "model": (
+        *_SHAPES,
+        "num_classes",
+        "image_size",
+        "vocab_size",
+        "length",
+        "horizon",
+        "target_input",
+        "decoder_start_token_id",
+    ),
+>>>>>>> t5
     **dict.fromkeys(_LAYER_SLOTS[1:], _SHAPES),
     "norm": ("in_features",),
     "positions": ("head_dim", "num_heads"),

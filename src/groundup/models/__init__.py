@@ -46,6 +46,7 @@ HOMES = {
     "Roberta": "roberta",
     "SmolLM3": "smollm3",
     "SqueezeNet": "squeezenet",
+    "T5": "t5",
     "TCN": "tcn",
     "TableResNet": "table_resnet",
     "TextCNN": "text_cnn",

@@ -107,7 +107,10 @@ def read_config(kind: type[Read], table: Mapping[str, Any], ignore: tuple[str, .
                 f"config.json: {name} is not known to this family.{nearest(name, fields)} If it changes nothing "
                 f"of what the model computes, pass ignore=({name!r},)."
             )
-    return kind(**known)
+    try:
+        return kind(**known)
+    except ValueError as error:
+        raise CheckpointError(f"config.json: {error}") from error
 
 
 def write_config(config: Config, architecture: str) -> dict[str, Any]:

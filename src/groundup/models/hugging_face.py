@@ -51,6 +51,7 @@ FAMILIES: Mapping[str, str] = {
     "roberta": "Roberta",
     "smollm3": "SmolLM3",
     "squeezenet": "SqueezeNet",
+    "t5": "T5",
     "vit": "ViT",
 }
 """A config.json's model_type, which is the name of a file here -> the class in it."""
@@ -115,6 +116,7 @@ def read_folder(
     tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
     if getattr(config, "head", "words") != "words":
         tied = {}
+    tied = {**tied, **getattr(family, "COPIES", {})}
     tensors = _prefixed(_all_tensors(folder), getattr(family, "PREFIX", ""), model)
     tensors = _untied(tensors, tied, folder)
     try:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from groundup.nn.learned_mask import attend_learned
 from groundup.nn.masks import full_mask, triangle
 
 
@@ -51,6 +52,9 @@ def attend(
         options = (window or steps, Score(scale, score.cap))
         outputs: Tensor = _BlockedAttention.apply(q_BTHD, k_BSGD, v_BSGD, mask, *options)  # type: ignore[no-untyped-call]
         return outputs
+    dense = learned and q_BTHD.device.type == "cpu" and score.cap is None and q_BTHD.shape[2] == k_BSGD.shape[2]
+    if mask is not None and dense:
+        return attend_learned(q_BTHD, k_BSGD, v_BSGD, mask, scale)
     if mask is None and causal and (window is not None or 1 < steps < seen or (score.cap and steps > 1)):
         mask = triangle(steps, seen, q_BTHD.dtype, q_BTHD.device, window)
     elif mask is None and not causal and window is not None:

@@ -62,6 +62,17 @@ def triangle(steps: int, seen: int, dtype: torch.dtype, device: torch.device, wi
     return torch.zeros(1, 1, steps, seen, dtype=dtype, device=device).masked_fill_(~allowed, float("-inf"))
 
 
+def padding_mask(lengths: Tensor, steps: int, dtype: torch.dtype) -> Tensor | None:
+    """Hides the padding of a series from whatever looks at it: [B, 1, 1, steps]; None where there is none.
+
+    ``lengths`` [B] are to be 1 or more: what sees nothing at all has no softmax.
+    """
+    _, kept = _telling(None, kept_of(lengths, steps))
+    if kept is None:
+        return None
+    return torch.zeros(kept.shape, dtype=dtype, device=kept.device).masked_fill_(~kept, float("-inf"))[:, None, None]
+
+
 def kept_of(lengths: Tensor, steps: int) -> Tensor:
     """Which steps of a padded series count: lengths [B] -> [B, steps] bool."""
     return torch.arange(steps, device=lengths.device)[None] < lengths[:, None]

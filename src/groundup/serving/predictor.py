@@ -123,15 +123,13 @@ class Predictor:
         return {"prompt": seen, "completion": completion, "tokens": len(ids), "ended": len(ids) < max_new_tokens}
 
     def _tokens(self, prompt: str, max_new_tokens: int, sampling: Sampling | None) -> Iterator[int]:
-        samples = self.preprocessing.samples
-        return generate(
-            self.model,
-            samples.prompt_tokens(prompt),
-            max_new_tokens,
-            sampling,
-            stop=(self._tokenizer().end_of_text,),
-            context=samples.sizes()["length"],
-        )
+        samples, stop = self.preprocessing.samples, (self._tokenizer().end_of_text,)
+        first = samples.prompt_tokens(prompt)
+        if not hasattr(samples, "source_tokens"):
+            return generate(self.model, first, max_new_tokens, sampling, stop, samples.sizes()["length"])
+        model: Any = self.model
+        writer = model.writer(torch.tensor([samples.source_tokens(prompt)], device=next(model.parameters()).device))
+        return generate(writer, first, max_new_tokens, sampling or Sampling(temperature=0), stop)
 
     def _tokenizer(self) -> Any:
         if self.task != "generate":

@@ -12,11 +12,11 @@ from groundup.core.dataset import ROW, Dataset
 from groundup.core.errors import DataError
 from groundup.data.functions import Example, examples, prompt_of
 from groundup.data.packing import PackedSequences, fit_whole
-from groundup.data.samples.text import TextSamples, Tokenizer, documents
+from groundup.data.samples.text import PackedSamples, Tokenizer, documents
 
 
 @dataclasses.dataclass(frozen=True)
-class FunctionBodies(TextSamples):
+class FunctionBodies(PackedSamples):
     """Signature and docstring -> body, from Python sources; the loss is on the body and the end of text alone.
 
     A function with a docstring and ``min_lines`` or more lines of body becomes one document, prompt and body

@@ -65,9 +65,8 @@ class Tokenizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TextSamples(abc.ABC):
-    """What all samples for language models share: a tokenizer that was learned once, and reading and showing text."""
+    """What all samples for models that write share: a tokenizer that was learned once, and reading and showing text."""
 
-    column: str = "text"
     length: int = 512
     tokenizer: Use | None = None
     learned: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False)
@@ -86,21 +85,20 @@ class TextSamples(abc.ABC):
         fitted: Tokenizer = dataclasses.replace(made, learned=self.learned["tokenizer"])
         return fitted
 
-    def fit(self, train: Dataset) -> Self:
-        """The same builder with its tokenizer trained on these documents; one that is trained already stays.
+    def learned_from(self, texts: list[str], rows: int) -> dict[str, Any]:
+        """What is learned: a tokenizer trained on these texts, or the one that is there already.
 
         Raises DataError when there is neither a tokenizer to train nor a trained one.
         """
-        texts = documents(train, self.column, type(self).__name__)
         if self.learned is not None:
-            return dataclasses.replace(self, learned={**self.learned, "rows": len(texts)})
+            return {**self.learned, "rows": rows}
         if self.tokenizer is None:
             raise DataError(
                 f"{type(self).__name__}: which tokenizer? Name one to train (tokenizer = {{ use = 'BytePairEncoding' "
                 "}}), or, to go on with a trained model, take its own: with_tokenizer(its samples)."
             )
         fitted = make(self.tokenizer, "tokenizer").fit(texts)
-        return dataclasses.replace(self, learned={"rows": len(texts), "tokenizer": fitted.learned})
+        return {"rows": rows, "tokenizer": fitted.learned}
 
     def with_tokenizer(self, trained: TextSamples) -> Self:
         """The same builder with the tokenizer of another one that is fitted, such as the pre-trained model's."""
@@ -113,20 +111,30 @@ class TextSamples(abc.ABC):
         size = self.learned_tokenizer.vocab_size
         return {"vocab_size": size, "length": self.length, "input_shape": (self.length,), "out_features": size}
 
+    @property
     @abc.abstractmethod
-    def encode(self, dataset: Dataset) -> PackedSequences:
-        """The documents as sequences."""
+    def column(self) -> str:
+        """The column that a prompt stands in."""
+
+    @abc.abstractmethod
+    def fit(self, train: Dataset) -> Self:
+        """The same builder with its tokenizer trained on train's texts; one that is trained already stays."""
+
+    @abc.abstractmethod
+    def encode(self, dataset: Dataset) -> Any:
+        """The texts as tokens."""
 
     @abc.abstractmethod
     def prompt(self, text: str) -> str:
         """A prompt as the model saw the like in training."""
 
+    @abc.abstractmethod
     def prompt_tokens(self, text: str) -> list[int]:
-        """The ids that a model is given to go on from. Raises DataError for a prompt without any."""
-        ids = self.learned_tokenizer.encode(self.prompt(text))
-        if not ids:
-            raise DataError("the prompt is empty; write at least one word to go on from.")
-        return ids
+        """The ids that a model is given to go on from."""
+
+    @abc.abstractmethod
+    def describe(self, batch: Batch, sequence: int = 0) -> list[tuple[str, bool]]:
+        """One sequence as the model sees it: each token's text, and whether the model is trained to predict it."""
 
     def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
         """A text, a list of texts, a table ``{column: text}``, or the path of a text file, as documents."""
@@ -165,6 +173,32 @@ class TextSamples(abc.ABC):
             for row in last
         ]
 
+
+@dataclasses.dataclass(frozen=True)
+class PackedSamples(TextSamples):
+    """Samples for language models that go on from a prompt: documents of one column, packed into sequences."""
+
+    column: str = "text"
+
+    def fit(self, train: Dataset) -> Self:
+        """The same builder with its tokenizer trained on these documents; one that is trained already stays.
+
+        Raises DataError when there is neither a tokenizer to train nor a trained one.
+        """
+        texts = documents(train, self.column, type(self).__name__)
+        return dataclasses.replace(self, learned=self.learned_from(texts, len(texts)))
+
+    @abc.abstractmethod
+    def encode(self, dataset: Dataset) -> PackedSequences:
+        """The documents as sequences."""
+
+    def prompt_tokens(self, text: str) -> list[int]:
+        """The ids that a model is given to go on from. Raises DataError for a prompt without any."""
+        ids = self.learned_tokenizer.encode(self.prompt(text))
+        if not ids:
+            raise DataError("the prompt is empty; write at least one word to go on from.")
+        return ids
+
     def describe(self, batch: Batch, sequence: int = 0) -> list[tuple[str, bool]]:
         """One sequence as the model sees it: each token's text, and whether the model is trained to predict it."""
         ids = batch.inputs["tokens"][sequence].tolist()
@@ -178,7 +212,7 @@ class TextSamples(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class PackedText(TextSamples):
+class PackedText(PackedSamples):
     """Documents one after another, each closed by the end of text, cut into sequences of ``length`` tokens.
 
     Every token is learned once an epoch, the end of text too, but for the first of each document: nothing of its own
