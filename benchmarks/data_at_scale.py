@@ -36,8 +36,10 @@ def one_turn(name: str, source: Path, memory: str) -> dict[str, Any]:
 
 
 def made(rows: int, keyed: bool, parent: Path) -> Path:
-    """The folder of shards that all contestants read."""
+    """The folder of shards that all contestants read; made once."""
     folder = parent / f"{rows}{'-keyed' if keyed else ''}"
+    if folder.is_dir():
+        return folder
     command = [sys.executable, str(CONTESTANT), "make", str(folder), "keyed" if keyed else "plain", str(rows)]
     subprocess.run(command, check=True)
     return folder

@@ -209,12 +209,12 @@ class Fill:
     def _along_time(self, column: pl.Series, groups: Groups) -> pl.Series:
         if self.method in BETWEEN:
             values = column.fill_null(np.nan).to_numpy()[:, None]
-            filled = groups.over(values, self._between, "Fill")[:, 0]
+            filled = groups.over(values, ("Fill", self._between))[:, 0]
             return pl.Series(column.name, filled).fill_nan(None)
         # Places of known values are moved instead of the values, so that one way serves every kind of column.
         fill = forward_fill if self.method == "forward" else backward_fill
         places = np.where(column.is_null().to_numpy(), np.nan, np.arange(len(column), dtype=np.float64))
-        found = groups.over(places[:, None], lambda values, _: fill(values, self.limit), "Fill")[:, 0]
+        found = groups.over(places[:, None], ("Fill", lambda values, _: fill(values, self.limit)))[:, 0]
         return column.gather(pl.Series(found).fill_nan(None).cast(pl.UInt32)).alias(column.name)
 
     def _between(self, values: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | None) -> Any:

@@ -180,8 +180,8 @@ class Outliers:
                 return below, values.clip(low, high), lines
             return (below | above).fill_null(False), values, lines
         column = values.fill_null(np.nan).to_numpy()[:, None]
-        median = groups.over(column, lambda v, _: local_median(v, self.width, self.causal), "Outliers")[:, 0]
-        spread = groups.over(column, lambda v, _: local_spread(v, self.width, self.causal), "Outliers")[:, 0]
+        median = groups.over(column, ("Outliers", lambda v, _: local_median(v, self.width, self.causal)))[:, 0]
+        spread = groups.over(column, ("Outliers", lambda v, _: local_spread(v, self.width, self.causal)))[:, 0]
         with np.errstate(invalid="ignore"):
             beyond = np.abs(column[:, 0] - median) > self._k * spread
         instead = pl.Series(name, np.where(beyond, median, column[:, 0])).fill_nan(None)
