@@ -107,6 +107,10 @@ def main() -> None:
             small = made(fitting, False, Path(parent))
             title = f"{fitting:,} rows x 6: fill, clip, z-score"
             tables[title] = compete(["groundup", "pandas + scikit-learn"], small, options.memory, repeats)
+            small = made(fitting, True, Path(parent))
+            title = f"{fitting:,} rows in {GROUPS:,} groups: interpolation, rolling median"
+            names = ["groundup, series by group", "pandas, series by group"]
+            tables[title] = compete(names, small, options.memory, max(1, repeats // 2))
     for title, found in tables.items():
         show(title, found, f"{repeats} rounds")
     if not options.quick:

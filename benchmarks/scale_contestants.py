@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 COLUMNS = [f"c{i}" for i in range(6)]
-PIECE = 900_000
+SHARD_BYTES = 37_500_000
+"""As groundup cuts rows where 600 MB are given."""
 GROUPS = 1000
 
 
@@ -36,13 +37,13 @@ def piece(start: int, stop: int) -> Any:
 
 
 def make(rows: int, folder: Path, keyed: bool) -> None:
-    """A folder of shards of at most 64 MB; written by our own writer, read by every contestant."""
+    """A folder of shards; written by our own writer, read by every contestant."""
     from groundup.core.dataset import ROW, Dataset
     from groundup.data.shards.folder import gathered, shard_names, write_shard
 
     folder.mkdir(parents=True)
     vouched = []
-    size = min(PIECE, max(20_000, rows // 4))
+    size = min(SHARD_BYTES // (64 if keyed else 52), max(20_000, rows // 4))
     for name, start in zip(shard_names(), range(0, rows, size), strict=False):
         frame = piece(start, min(rows, start + size)).with_row_index(ROW, start)
         kinds: Any = dict.fromkeys(COLUMNS, "number")

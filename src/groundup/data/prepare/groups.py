@@ -85,7 +85,8 @@ def groups_of(dataset: Dataset, keys: Sequence[str], time: str | None, by: str) 
     if clock and frame[clock].null_count():
         names, gone = dataset.row_names(), frame[clock].is_null().arg_true()
         raise DataError(f"{by}: column {clock!r} has no time at {names[gone[0]]} ({len(gone)} such rows).")
-    order = frame.select(pl.arg_sort_by([*columns, ROW])).to_series().to_numpy().astype(np.int64)
+    by_columns = list(keys) if all(frame[name].is_sorted() for name in (*columns[len(keys) :], ROW)) else [*columns, ROW]
+    order = _order(frame, by_columns)
     chosen = frame.select(*keys, ROW)[order]
     begins = np.ones(len(order), dtype=bool)
     if len(order):
@@ -97,6 +98,13 @@ def groups_of(dataset: Dataset, keys: Sequence[str], time: str | None, by: str) 
     lengths = np.diff(np.append(starts, len(order))).astype(np.int64)
     times = _seconds(dataset.frame[clock], by)[order] if clock else None
     return Groups(order, starts, lengths, times, chosen.drop(ROW)[starts] if keys else pl.DataFrame())
+
+
+def _order(frame: pl.DataFrame, columns: Sequence[str]) -> Positions:
+    """Positions that sort the rows by these columns; equal rows stay in their order."""
+    if not columns:
+        return np.arange(frame.height)
+    return frame.select(pl.arg_sort_by(columns, maintain_order=True)).to_series().to_numpy().astype(np.int64)
 
 
 def time_column(dataset: Dataset, time: str | None, by: str) -> str | None:
