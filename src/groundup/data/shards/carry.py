@@ -68,7 +68,7 @@ def carry_out(
     if kind == "keyed" and (keys_of(step, name) or declared(step, "halo") is not None):
         return carry_keyed(shop.executor, shop.room, shards, (name, step, dict(seen or {})), folder)
     if kind == "pairwise":
-        return carry_pairwise(shop.executor, shards, (name, step, dict(seen or {})), folder)
+        return carry_pairwise(shop.executor, shop.room, shards, (name, step, dict(seen or {})), folder)
     refuse_large(shop.room, shards, name, "name its key (by = [...])" if kind == "keyed" else "")
     after = apply(step, shards.whole(), name, seen)
     write_list(after.history[-1], folder / "removed-00000.jsonl")
