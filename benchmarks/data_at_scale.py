@@ -36,8 +36,10 @@ def one_turn(name: str, source: Path, memory: str) -> dict[str, Any]:
 
 
 def made(rows: int, keyed: bool, parent: Path) -> Path:
-    """The folder of shards that all contestants read."""
+    """The folder of shards that all contestants read; made once."""
     folder = parent / f"{rows}{'-keyed' if keyed else ''}"
+    if folder.is_dir():
+        return folder
     command = [sys.executable, str(CONTESTANT), "make", str(folder), "keyed" if keyed else "plain", str(rows)]
     subprocess.run(command, check=True)
     return folder
@@ -105,6 +107,10 @@ def main() -> None:
             small = made(fitting, False, Path(parent))
             title = f"{fitting:,} rows x 6: fill, clip, z-score"
             tables[title] = compete(["groundup", "pandas + scikit-learn"], small, options.memory, repeats)
+            small = made(fitting, True, Path(parent))
+            title = f"{fitting:,} rows in {GROUPS:,} groups: interpolation, rolling median"
+            names = ["groundup, series by group", "pandas, series by group"]
+            tables[title] = compete(names, small, options.memory, max(1, repeats // 2))
     for title, found in tables.items():
         show(title, found, f"{repeats} rounds")
     if not options.quick:

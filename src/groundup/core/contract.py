@@ -22,7 +22,8 @@ Contract = Literal["row-local", "fitted", "sampled", "keyed", "pairwise", "whole
 - ``keyed``: ``by`` names columns, as a field, a declared fact, or an option of a function; all rows of one key are
   seen together, in the order in which they were read. Without ``by``, ``halo`` (rows, or rows before and rows behind)
   tells how far a row depends on others in order of time; with neither, all rows are seen.
-- ``pairwise``: compares rows with one another by short signatures (``Pairwise``); rows are then kept or dropped.
+- ``pairwise``: compares rows with one another by keys (``ByKeys``) or by short signatures (``Pairwise``), which are all
+  in memory together; rows are then kept or dropped.
 - ``whole``: anything else.
 
 A class may declare it by a property, where it depends on options. What learns as well is fitted first, by pieces where
@@ -70,6 +71,19 @@ class Pairwise(Protocol):
 
     def removed(self, signatures: list[State]) -> list[dict[int, str]]:
         """For each shard, in order: position of each row that goes -> reason."""
+        ...
+
+
+@runtime_checkable
+class ByKeys(Protocol):
+    """A pairwise step that removes each row whose key an earlier row has; any number of rows can be compared."""
+
+    def keys(self, shard: Dataset) -> Any:
+        """[rows, 2] uint64 for each row of the shard, equal for equal rows alone."""
+        ...
+
+    def reason(self, first: str) -> str:
+        """Why a row goes, given the name of the first row of its key, which stays."""
         ...
 
 

@@ -32,7 +32,7 @@ class drop_exact_duplicates:
     """Keeps the first of all rows that are equal in ``columns``: all but the id columns when not given.
 
     Missing values count as equal, as do NaN and 0.0 and -0.0. Rows are compared by a 16-byte digest of their content
-    (SHA-256 of texts and bytes, cut), which is all that is held in memory of a shard: ``signature`` and ``removed``.
+    (SHA-256 of texts and bytes, cut); of rows in shards those are never all in memory.
     Raises DataError for a column that is not there, or when there is none but ids.
     """
 
@@ -49,15 +49,22 @@ class drop_exact_duplicates:
 
     def signature(self, shard: Dataset) -> State:
         """``digests`` [n, 2] uint64 and the rows' ``names``."""
-        names = compared_columns(shard, self.columns, "drop_exact_duplicates")
-        return {"digests": row_digests(shard.frame.select(names)), "names": shard.row_names()}
+        return {"digests": self.keys(shard), "names": shard.row_names()}
 
     def removed(self, signatures: list[State]) -> list[dict[int, str]]:
         """For each shard: position -> "exact duplicate: of ...", the row that stays."""
         first = first_equal(np.concatenate([one["digests"] for one in signatures]))
         names = Names([one["names"] for one in signatures])
         gone = np.flatnonzero(first != np.arange(len(first)))
-        return names.by_shard({i: f"exact duplicate: of {names[int(first[i])]}" for i in gone.tolist()})
+        return names.by_shard({i: self.reason(names[int(first[i])]) for i in gone.tolist()})
+
+    def keys(self, shard: Dataset) -> Array:
+        """[rows, 2] uint64, the digest of each row."""
+        return row_digests(shard.frame.select(compared_columns(shard, self.columns, "drop_exact_duplicates")))
+
+    def reason(self, first: str) -> str:
+        """Why a row goes that equals the row of this name."""
+        return f"exact duplicate: of {first}"
 
 
 @dataclasses.dataclass(frozen=True)

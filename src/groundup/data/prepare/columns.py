@@ -72,12 +72,17 @@ def numbers(dataset: Dataset, name: str, by: str) -> pl.Series:
 
 def _numbers(dataset: Dataset, name: str, by: str) -> tuple[pl.Series, bool]:
     """The same, and whether it is known that no value is infinite: where the sum is finite, each value is."""
+    column = _floats(dataset, name, by)
+    finite = math.isfinite(column.sum() or 0.0)
+    return (column, True) if finite else (column.fill_nan(None), False)
+
+
+def _floats(dataset: Dataset, name: str, by: str) -> pl.Series:
+    """A column as float64, missing values as they are. Raises DataError for one that holds no numbers."""
     column = dataset.frame[name]
     if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
         raise DataError(f"{by}: column {name!r} of {dataset.origin or 'the data'} holds {column.dtype}, not numbers.")
-    column = column.cast(pl.Float64)
-    finite = math.isfinite(column.sum() or 0.0)
-    return (column, True) if finite else (column.fill_nan(None), False)
+    return column.cast(pl.Float64)
 
 
 def _finite(dataset: Dataset, name: str, by: str) -> pl.Series:
@@ -99,11 +104,15 @@ def known_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:
 
 def known_moments(dataset: Dataset, name: str, by: str) -> Moments:
     """Of the values of a column that are there. Raises DataError when one is infinite."""
-    column = _finite(dataset, name, by)
+    column = _floats(dataset, name, by)
+    mean: Any = column.mean()
+    if mean is None or not math.isfinite(mean):  # where the mean is finite, each value is
+        column = _finite(dataset, name, by)
+        mean = column.mean()
     count = len(column) - column.null_count()
     if not count:
         return Moments()
-    mean, variance, low, high = column.mean(), column.var(ddof=0), column.min(), column.max()
+    variance, low, high = column.var(ddof=0), column.min(), column.max()
     return Moments(count, float(mean), float(variance) * count, float(low), float(high))  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ from groundup.core.errors import DataError
 from groundup.core.preprocessing import step_name
 from groundup.core.use import Use, make
 from groundup.data.prepare.columns import choose, numbers
-from groundup.data.prepare.groups import groups_of, refuse_equal_times
+from groundup.data.prepare.groups import AlongTime, Groups, groups_of, refuse_equal_times
 from groundup.data.series.ahead import looks_ahead, reach
 
 Values = npt.NDArray[np.float64]
@@ -78,18 +78,20 @@ class EachSeries:
         groups = groups_of(dataset, self.by, self.time, "EachSeries")
         before = np.stack([numbers(dataset, n, "EachSeries").fill_null(np.nan).to_numpy() for n in names], axis=1)
         _refuse_endless(dataset, before, names)
-        after = before
-        for step in self.steps:
-            function = getattr(step, "func", step)
-            if "times" in inspect.signature(function).parameters:
-                if groups.times is not None and getattr(step, "keywords", {}).get("method") not in (None, "linear"):
-                    refuse_equal_times(groups, dataset, f"EachSeries: {step_name(step)}")
-                after = groups.over(after, partial(_with_times, step), f"EachSeries: {step_name(step)}")
-            else:
-                after = groups.over(after, partial(_without_times, step), f"EachSeries: {step_name(step)}")
+        steps = [self._along_time(step, groups, dataset) for step in self.steps]
+        after = groups.over(before, *steps)
         changed = {name: pl.Series(name, after[:, i]).fill_nan(None) for i, name in enumerate(names)}
         notes = [line for i, name in enumerate(names) for line in _said(name, before[:, i], after[:, i])]
         return dataset.with_frame(dataset.frame.with_columns(**changed)).note(*notes)
+
+    def _along_time(self, step: Step, groups: Groups, dataset: Dataset) -> tuple[str, AlongTime]:
+        """A step with its name, as it is carried out over series. Raises DataError where equal times forbid it."""
+        name = f"EachSeries: {step_name(step)}"
+        if "times" not in inspect.signature(getattr(step, "func", step)).parameters:
+            return name, partial(_without_times, step)
+        if groups.times is not None and getattr(step, "keywords", {}).get("method") not in (None, "linear"):
+            refuse_equal_times(groups, dataset, name)
+        return name, partial(_with_times, step)
 
 
 def _with_times(step: Step, values: Values, times: Values | None) -> Values:

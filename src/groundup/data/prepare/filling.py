@@ -157,18 +157,17 @@ class Fill:
         keys = weighted.key_columns(dataset.frame, self.by) if groups is None and self.by else []
         for name, entry in columns.items():
             column = _plain(dataset, name, entry["kind"])
-            missing = column.is_null()
             near = column
-            if missing.any():
+            if column.null_count():
                 if groups is not None:
                     near = self._along_time(column, groups)
                 elif keys:
                     near = column.fill_null(_of_groups(keys, entry["groups"], column.dtype))
             changed[name] = near.fill_null(entry["value"]) if self.fallback else near
             kinds[name] = entry["kind"]
-            notes += self._notes(name, entry, missing, near)
+            notes += self._notes(name, entry, column.null_count(), near)
             if self.indicator and entry["missing"]:
-                changed[f"{name}_missing"] = missing
+                changed[f"{name}_missing"] = column.is_null()
                 kinds[f"{name}_missing"] = "boolean"
         return dataset.with_frame(dataset.frame.with_columns(**changed), kinds).note(*notes)
 
@@ -209,19 +208,18 @@ class Fill:
     def _along_time(self, column: pl.Series, groups: Groups) -> pl.Series:
         if self.method in BETWEEN:
             values = column.fill_null(np.nan).to_numpy()[:, None]
-            filled = groups.over(values, self._between, "Fill")[:, 0]
+            filled = groups.over(values, ("Fill", self._between))[:, 0]
             return pl.Series(column.name, filled).fill_nan(None)
         # Places of known values are moved instead of the values, so that one way serves every kind of column.
         fill = forward_fill if self.method == "forward" else backward_fill
         places = np.where(column.is_null().to_numpy(), np.nan, np.arange(len(column), dtype=np.float64))
-        found = groups.over(places[:, None], lambda values, _: fill(values, self.limit), "Fill")[:, 0]
+        found = groups.over(places[:, None], ("Fill", lambda values, _: fill(values, self.limit)))[:, 0]
         return column.gather(pl.Series(found).fill_nan(None).cast(pl.UInt32)).alias(column.name)
 
     def _between(self, values: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | None) -> Any:
         return interpolate(values, self.method, self.limit, "leave", times)  # type: ignore[arg-type]
 
-    def _notes(self, name: str, entry: Mapping[str, Any], missing: pl.Series, near: pl.Series) -> list[str]:
-        count = int(missing.sum())
+    def _notes(self, name: str, entry: Mapping[str, Any], count: int, near: pl.Series) -> list[str]:
         if not count:
             return []
         surprise = "" if entry["missing"] else "; train had none"

@@ -14,6 +14,11 @@ from groundup.core.errors import DataError, GroundupError
 
 Values = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
+AlongTime = Callable[[Values, Values | None], Values]
+"""(values [N, T, F], times [N, T] in seconds, if there are any) -> values of the same shape."""
+
+CELLS_AT_ONCE = 1 << 17
+"""Values that go through the steps together, so that what is in between stays in the processor's cache."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,32 +36,35 @@ class Groups:
     keys: pl.DataFrame
     """The key of each series, for messages."""
 
-    def of_equal_length(self) -> Iterator[Positions]:
-        """Places within ``order`` [N, T] of the series that have the same length T, longest last.
+    def of_equal_length(self, at_once: int) -> Iterator[Positions]:
+        """Places within ``order`` [N, T] of series that have the same length T, longest last; about so many in all.
 
-        There are at most sqrt(2 R) different lengths in R rows, so that many turns at most.
+        There are at most sqrt(2 R) different lengths in R rows.
         """
         for length in np.unique(self.lengths):
-            yield self.starts[self.lengths == length][:, None] + np.arange(length)
+            starts = self.starts[self.lengths == length]
+            num = max(1, at_once // int(length))
+            for i in range(0, len(starts), num):
+                yield starts[i : i + num, None] + np.arange(length)
 
-    def over(self, columns: Values, function: Callable[[Values, Values | None], Values], by: str) -> Values:
-        """``function`` (values [N, T, F], times [N, T]) over every series of ``columns`` [R, F], the table's rows."""
-        ordered = columns[self.order]
-        found = np.empty_like(ordered)
-        for places in self.of_equal_length():
-            values = ordered[places]
+    def over(self, columns: Values, *steps: tuple[str, AlongTime]) -> Values:
+        """Every series of ``columns`` [R, F], the table's rows, through each of the steps, which are named."""
+        found = np.empty_like(columns)
+        for places in self.of_equal_length(max(1, CELLS_AT_ONCE // max(1, columns.shape[1]))):
+            rows = self.order[places]
+            values = columns[rows]
             times = None if self.times is None else self.times[places]
-            try:
-                after = function(values, times)
-            except GroundupError as error:
-                first = int(np.flatnonzero(self.starts == places[0, 0])[0])
-                raise DataError(f"{by}: {self._said(first)} of {places.shape[1]} rows: {error}") from error
-            if after.shape != values.shape:
-                raise DataError(f"{by}: a step gave shape {after.shape} for {values.shape}.")
-            found[places] = after
-        result = np.empty_like(found)
-        result[self.order] = found
-        return result
+            for by, function in steps:
+                try:
+                    after = function(values, times)
+                except GroundupError as error:
+                    first = int(np.flatnonzero(self.starts == places[0, 0])[0])
+                    raise DataError(f"{by}: {self._said(first)} of {places.shape[1]} rows: {error}") from error
+                if after.shape != values.shape:
+                    raise DataError(f"{by}: a step gave shape {after.shape} for {values.shape}.")
+                values = after
+            found[rows] = values
+        return found
 
     def _said(self, group: int) -> str:
         row = self.keys.row(group, named=True) if self.keys.width else {}
@@ -77,7 +85,8 @@ def groups_of(dataset: Dataset, keys: Sequence[str], time: str | None, by: str) 
     if clock and frame[clock].null_count():
         names, gone = dataset.row_names(), frame[clock].is_null().arg_true()
         raise DataError(f"{by}: column {clock!r} has no time at {names[gone[0]]} ({len(gone)} such rows).")
-    order = frame.select(pl.arg_sort_by([*columns, ROW])).to_series().to_numpy().astype(np.int64)
+    by_columns = list(keys) if all(frame[name].is_sorted() for name in (*columns[len(keys) :], ROW)) else [*columns, ROW]
+    order = _order(frame, by_columns)
     chosen = frame.select(*keys, ROW)[order]
     begins = np.ones(len(order), dtype=bool)
     if len(order):
@@ -89,6 +98,13 @@ def groups_of(dataset: Dataset, keys: Sequence[str], time: str | None, by: str) 
     lengths = np.diff(np.append(starts, len(order))).astype(np.int64)
     times = _seconds(dataset.frame[clock], by)[order] if clock else None
     return Groups(order, starts, lengths, times, chosen.drop(ROW)[starts] if keys else pl.DataFrame())
+
+
+def _order(frame: pl.DataFrame, columns: Sequence[str]) -> Positions:
+    """Positions that sort the rows by these columns; equal rows stay in their order."""
+    if not columns:
+        return np.arange(frame.height)
+    return frame.select(pl.arg_sort_by(columns, maintain_order=True)).to_series().to_numpy().astype(np.int64)
 
 
 def time_column(dataset: Dataset, time: str | None, by: str) -> str | None:

@@ -177,11 +177,13 @@ class Outliers:
             counts = [(int(below.sum()), f"below {low:.6g}"), (int(above.sum()), f"above {high:.6g}")]
             lines = [f"{name}: {count} values {where} {done}" for count, where in counts if count]
             if self.action == "clip":
-                return below, values.clip(low, high), lines
+                for (count, _), far, bound in zip(counts, (below, above), (low, high), strict=True):
+                    values = values.set(far, bound) if count else values
+                return below, values, lines
             return (below | above).fill_null(False), values, lines
         column = values.fill_null(np.nan).to_numpy()[:, None]
-        median = groups.over(column, lambda v, _: local_median(v, self.width, self.causal), "Outliers")[:, 0]
-        spread = groups.over(column, lambda v, _: local_spread(v, self.width, self.causal), "Outliers")[:, 0]
+        median = groups.over(column, ("Outliers", lambda v, _: local_median(v, self.width, self.causal)))[:, 0]
+        spread = groups.over(column, ("Outliers", lambda v, _: local_spread(v, self.width, self.causal)))[:, 0]
         with np.errstate(invalid="ignore"):
             beyond = np.abs(column[:, 0] - median) > self._k * spread
         instead = pl.Series(name, np.where(beyond, median, column[:, 0])).fill_nan(None)

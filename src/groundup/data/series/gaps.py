@@ -11,6 +11,7 @@ import numpy.typing as npt
 from groundup.data.series.ahead import declares, need
 
 Values = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 
 
 @declares("always", lambda options: _near(options) if options["method"] not in ("pchip", "spline") else None)
@@ -30,29 +31,29 @@ def interpolate(
     ``hold`` repeats its value, ``leave`` leaves it. It looks ahead: what fills a gap depends on the value behind it.
     """
     need(limit is None or limit >= 1, "interpolate.limit", limit, "at least 1")
-    before, after = known_neighbours(values)
+    filled = values.copy()
     steps = values.shape[1]
-    gap = after - before - 1
-    missing = np.isnan(values)
-    fillable = missing & ((gap <= limit) if limit is not None else True)
-    inside = (before >= 0) & (after < steps)
-    time = np.arange(steps)[None, :, None]
-    left = np.take_along_axis(values, np.maximum(before, 0), axis=1)
-    right = np.take_along_axis(values, np.minimum(after, steps - 1), axis=1)
+    n, t, f, before, after = _gaps(values)
+    fillable = (after - before - 1 <= limit) if limit is not None else np.ones(len(t), dtype=bool)
+    between = fillable & (before >= 0) & (after < steps)
+    here, start, end = ((n[between], time[between], f[between]) for time in (t, before, after))
+    left, right = values[start], values[end]
     if method == "nearest":
-        between = np.where(time - before <= after - time, left, right)
-    elif method == "time" and times is not None:
-        between = left + (right - left) * _share_of_time(times, before, after)
+        filled[here] = np.where(here[1] - start[1] <= end[1] - here[1], left, right)
+    elif method == "pchip":
+        filled[here] = _monotone(values, times)[here]
     else:
-        between = left + (right - left) * ((time - before) / np.maximum(after - before, 1))
-    filled = np.where(fillable & inside, between, values)
-    if method == "pchip":
-        filled = np.where(fillable & inside, _monotone(values, times, before, after), filled)
-    elif method == "spline":
-        _fill_splines(values, filled, fillable & inside, times)
+        by_clock = method == "time" and times is not None
+        now, first, last = ((times[place[:2]] if by_clock else place[1]) for place in (here, start, end))  # type: ignore[index]
+        filled[here] = left + (right - left) * ((now - first) / np.where(last > first, last - first, 1))
+    if method == "spline":
+        where = np.zeros(values.shape, dtype=bool)
+        where[here] = True
+        _fill_splines(values, filled, where, times)
     if edges == "hold":
-        filled = np.where(fillable & ~inside & (before >= 0), left, filled)
-        filled = np.where(fillable & ~inside & (before < 0) & (after < steps), right, filled)
+        for one_sided, known in ((before >= 0) & (after == steps), before), ((before < 0) & (after < steps), after):
+            edge = fillable & one_sided
+            filled[n[edge], t[edge], f[edge]] = values[n[edge], known[edge], f[edge]]
     return filled
 
 
@@ -87,7 +88,7 @@ def bridged(values: Values) -> Values:
     return fill_constant(interpolate(values))
 
 
-def known_neighbours(values: Values) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def known_neighbours(values: Values) -> tuple[Places, Places]:
     """For each step the nearest known one at or before it (-1: none), and at or after it (T: none)."""
     steps = values.shape[1]
     time = np.broadcast_to(np.arange(steps)[None, :, None], values.shape)
@@ -97,19 +98,19 @@ def known_neighbours(values: Values) -> tuple[npt.NDArray[np.intp], npt.NDArray[
     return before, after
 
 
+def _gaps(values: Values) -> tuple[Places, Places, Places, Places, Places]:
+    """Series, step and feature of each missing value, and the steps of the known ones before (-1) and behind it (T)."""
+    n, f, t = np.nonzero(np.ascontiguousarray(np.isnan(values).transpose(0, 2, 1)))
+    begins = np.ones(len(t) + 1, dtype=bool)
+    begins[1:-1] = (np.diff(t) != 1) | (np.diff(f) != 0) | (np.diff(n) != 0)
+    edges = np.flatnonzero(begins)
+    lengths = np.diff(edges)
+    return n, t, f, np.repeat(t[edges[:-1]] - 1, lengths), np.repeat(t[edges[1:] - 1] + 1, lengths)
+
+
 def _near(options: Mapping[str, Any]) -> tuple[int, int] | None:
     """A gap that is filled has its known neighbours within ``limit`` steps; any other is seen to be longer."""
     return None if options["limit"] is None else (options["limit"], options["limit"])
-
-
-def _share_of_time(times: Values, before: npt.NDArray[np.intp], after: npt.NDArray[np.intp]) -> Values:
-    """How far each step lies between its known neighbours, 0 to 1, by time."""
-    clock = np.broadcast_to(times[:, :, None], before.shape)
-    start = np.take_along_axis(clock, np.maximum(before, 0), axis=1)
-    end = np.take_along_axis(clock, np.minimum(after, before.shape[1] - 1), axis=1)
-    span = end - start
-    share: Values = (clock - start) / np.where(span > 0, span, 1.0)
-    return share
 
 
 def _fill_splines(values: Values, filled: Values, where: npt.NDArray[np.bool_], times: Values | None) -> None:
@@ -124,11 +125,10 @@ def _fill_splines(values: Values, filled: Values, where: npt.NDArray[np.bool_], 
         filled[n, gaps, f] = CubicSpline(time[known], series[known])(time[gaps])
 
 
-def _monotone(
-    values: Values, times: Values | None, before: npt.NDArray[np.intp], after: npt.NDArray[np.intp]
-) -> Values:
+def _monotone(values: Values, times: Values | None) -> Values:
     """Between known neighbours the cubic with the slopes of PCHIP; all series at once."""
     steps = values.shape[1]
+    before, after = known_neighbours(values)
     clock = np.arange(steps, dtype=np.float64)[None, :, None] if times is None else times[:, :, None]
     clock = np.broadcast_to(clock, values.shape)
     slopes = _slopes(values, clock)

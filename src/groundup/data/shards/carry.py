@@ -82,7 +82,7 @@ def _carried(shop: Workshop, step: Any, shards: Shards, named: Named, folder: Pa
     if kind == "keyed" and (keys_of(step, name) or declared(step, "halo") is not None):
         return carry_keyed(shop.executor, shop.room, shards, named, folder)
     if kind == "pairwise":
-        return carry_pairwise(shop.executor, shards, named, folder)
+        return carry_pairwise(shop.executor, shop.room, shards, named, folder)
     refuse_large(shop.room, shards, name, "name its key (by = [...])" if kind == "keyed" else "")
     after = apply(step, shards.whole(), name, named[2])
     write_list(after.history[-1], folder / "removed-00000.jsonl")

@@ -46,7 +46,7 @@ def read_piece(path: Path, number: int) -> pl.DataFrame:
 
 def split_by(frame: pl.DataFrame, target: Array, num_targets: int) -> list[pl.DataFrame]:
     """The rows of each target, in the order in which they stood. ``target`` [N] is from 0 to num_targets - 1."""
-    order = np.argsort(target, kind="stable")
+    order = np.argsort(target.astype(np.min_scalar_type(num_targets)), kind="stable")  # short ones by their digits
     ends = np.cumsum(np.bincount(target, minlength=num_targets))
     ordered = frame[order]
     return [ordered[int(end - count) : int(end)] for end, count in zip(ends, np.diff(ends, prepend=0), strict=True)]

@@ -1,45 +1,86 @@
-"""Steps that compare rows with one another: signatures of all rows are gathered, decided upon, and rows dropped."""
+"""Steps that compare rows with one another: what is compared is gathered, decided upon, and rows are dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from groundup.core.contract import ByKeys
 from groundup.core.dataset import Dataset, apply
 from groundup.core.errors import DataError
+from groundup.core.plan import format_bytes
+from groundup.data.shards.equal_rows import find_equal
 from groundup.data.shards.executors import Executor
 from groundup.data.shards.folder import Piece, Shards, finished, gathered, write_shard
+from groundup.data.shards.memory import Room
 from groundup.data.shards.states import load_state, save_state
 
 Named = tuple[str, Any, Mapping[str, int]]
 
 
-def carry_pairwise(executor: Executor, shards: Shards, named: Named, folder: Path) -> Shards:
-    """The step over all rows, of which only the signatures are in memory together."""
+def carry_pairwise(executor: Executor, room: Room, shards: Shards, named: Named, folder: Path) -> Shards:
+    """The step over all rows: by keys that are equal where it has such, else by signatures, held in memory together.
+
+    Raises DataError where the signatures take more than half of the memory.
+    """
+    step = named[1]
+    if isinstance(step, ByKeys):
+        gone: Iterable[Mapping[int, str]] = find_equal(executor, room, shards, step, folder)
+    else:
+        gone = _by_signatures(executor, room, shards, named, folder)
+    tasks = (
+        (piece, named, removed, folder / file.name)
+        for piece, removed, file in zip(shards.pieces(), gone, shards.files, strict=True)
+    )
+    made = gathered(folder, list(executor.each(drop_from, tasks)), shards)
+    for path in folder.glob("*.npz"):
+        path.unlink()
+    return made
+
+
+def _by_signatures(
+    executor: Executor, room: Room, shards: Shards, named: Named, folder: Path
+) -> Sequence[Mapping[int, str]]:
+    """What goes of each shard, from the signatures of all rows."""
     name, step, _ = named
     signing = [
         (piece, step, folder / f"{file.name}.npz") for piece, file in zip(shards.pieces(), shards.files, strict=True)
     ]
-    signatures = list(executor.each(signature_of, signing))
+    signatures: list[Any] = []
+    size = 0
+    for signature in executor.each(signature_of, signing):
+        signatures.append(signature)
+        size += _size_of(signature)
+        if size * 2 > room.memory_bytes:
+            raise DataError(
+                f"{name}: what is compared of the first {len(signatures)} of {len(signing)} shards takes "
+                f"{format_bytes(size)}, more than half of a memory of {format_bytes(room.memory_bytes)}. Raise "
+                "recipe.data.memory, or remove exact duplicates and short rows before."
+            )
     evidence: list[Any] = []
     if hasattr(step, "doubtful"):  # a second look at few rows, where short signatures do not decide
         doubtful = step.doubtful(signatures)
         looking = [(piece, step, chosen) for piece, chosen in zip(shards.pieces(), doubtful, strict=True)]
         evidence = [list(executor.each(evidence_of, looking))]
-    gone = step.removed(signatures, *evidence)
+    gone: Sequence[Mapping[int, str]] = step.removed(signatures, *evidence)
     if len(gone) != len(shards.files):
         raise DataError(f"{name}: removed() tells of {len(gone)} shards, there are {len(shards.files)}.")
-    tasks = [
-        (piece, named, removed, folder / file.name)
-        for piece, removed, file in zip(shards.pieces(), gone, shards.files, strict=True)
-    ]
-    made = gathered(folder, list(executor.each(drop_from, tasks)), shards)
-    for _, _, path in signing:
-        path.unlink(missing_ok=True)
-    return made
+    return gone
+
+
+def _size_of(state: Any) -> int:
+    """Bytes that a state takes, about."""
+    if isinstance(state, np.ndarray):
+        return int(state.nbytes)
+    if isinstance(state, Mapping):
+        return sum(_size_of(value) for value in state.values())
+    if isinstance(state, (list, tuple)):
+        return sum(_size_of(value) for value in state)
+    return sys.getsizeof(state)
 
 
 def signature_of(piece: Piece, step: Any, path: Path) -> Any:
