@@ -265,11 +265,14 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
         name = str(recipe)
         if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
             return _check_layer(name, overrides)
+    from groundup.nn.init import started_weights
+
     prepared = prepare(recipe, *overrides)
     terminal.stage("prove", "nothing is trained")
     model = design(prepared)
     proof = _prove(prepared, model, prepared.recipe.training) + _plan(prepared, model, prepared.recipe.training)[1]
     if all(check.passed for check in proof.checks):
+        terminal.started(started_weights(model))
         terminal.signals(_signal(prepared, model, prepared.recipe.training)[1])
     terminal.proof(proof)
     return proof.demand()
@@ -1029,6 +1032,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
     from groundup.core.batch import Bookmark
     from groundup.core.report import Proof
     from groundup.data.causality import look_ahead
+    from groundup.nn.init import started_weights
 
     objective = _objective(training, prepared)
     batch = next(prepared.batches(training, Bookmark())).to("cpu")  # where the model is until it is trained
@@ -1049,6 +1053,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         checks.append(proof.initial_loss(_loss_of(model, batch, objective), expected, tolerance))
     checks.append(proof.gradients(model, objective, batch))
     if fresh:
+        checks.append(proof.promised_scale(started_weights(model)))
         checks.append(_signal(prepared, model, training)[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
@@ -1115,7 +1120,9 @@ def _expected_loss(prepared: Prepared, training: Training, batch: Batch) -> floa
 def _loss_of(model: nn.Module, batch: Batch, objective: Objective) -> float:
     import torch
 
-    with torch.no_grad():
+    from groundup.core.misfit import layers_named
+
+    with torch.no_grad(), layers_named(model):
         return float(objective(model, batch).total)
 
 
