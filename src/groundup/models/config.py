@@ -14,6 +14,8 @@ from torch import nn
 
 from groundup.core.errors import CheckpointError, RecipeError, nearest
 from groundup.nn.attention import Attention
+from groundup.nn.decoder import Block
+from groundup.nn.feed_forward import GatedFeedForward
 from groundup.nn.norm import RMSNorm
 from groundup.nn.rope import Rotary
 from groundup.nn.weights import Weight
@@ -182,6 +184,18 @@ class DecoderConfig:
     def norm(self, **options: Any) -> RMSNorm:
         """A norm over the hidden size."""
         return RMSNorm(in_features=self.hidden_size, eps=self.rms_norm_eps, **options)
+
+    def block(
+        self,
+        attention: nn.Module,
+        positions: Rotary | None,
+        feed_forward: nn.Module | None = None,
+        scale: float = 1.0,
+        dropout: float = 0.0,
+    ) -> Block:
+        """One layer, each half behind a norm; a gated net of these sizes where none is given."""
+        feed_forward = feed_forward or GatedFeedForward(self.intermediate_size, in_features=self.hidden_size)
+        return Block(attention, feed_forward, (self.norm(), self.norm()), positions, scale, dropout)
 
     def embedding(self) -> nn.Embedding:
         """Of the vocabulary."""

@@ -112,7 +112,7 @@ def read_folder(
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
         model: Any = family.from_config(config) if hasattr(family, "from_config") else family(config)
     tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
-    if getattr(config, "head", "words") != "words":
+    if hasattr(config, "ARCHITECTURES") and config.head != "words":  # a decoder's head is always one of words
         tied = {}
     tensors = _prefixed(_all_tensors(folder), getattr(family, "PREFIX", ""), model)
     tensors = _untied(tensors, tied, folder)
