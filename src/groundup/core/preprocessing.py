@@ -165,9 +165,11 @@ def _as_json(steps: Sequence[Any], samples: Mapping[str, Any], schema: Mapping[s
 def what_was_learned(steps: Sequence[Any], history: Sequence[Entry]) -> list[dict[str, Any]]:
     """Each fitted step with the split that it was learned from, the rows of it that it saw, and its columns."""
     seen = [entry for entry in history if entry.learned_from and entry.split == "train"]
+    if not seen:  # all of them were fitted by an earlier run
+        return []
     fitted = [step for step in steps if hasattr(step, "fit")]
     found = []
-    for entry, step in zip(seen, fitted, strict=False):
+    for entry, step in zip(seen, fitted, strict=True):
         columns = list((step.learned or {}).get("columns", {}))
         found += [
             {"step": entry.step, "split": split, "rows": rows, "columns": columns}
