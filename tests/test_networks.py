@@ -101,7 +101,9 @@ def test_a_network_goes_down_the_river(name: str, tmp_path: Path) -> None:
     assert outline["flops"] > 0
     proof = json.loads((folder / "proof.json").read_text(encoding="utf-8"))
     assert {"signal through the depth", "same outputs"} <= {check["name"] for check in proof["checks"]}
-    assert "layer by layer" in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "layer by layer" in page
+    assert ("What is taken for what" in page) == ("How sure it is, and how right" in page) == (metrics == ["accuracy"])
     assert latest_checkpoint(folder / "checkpoints")[0].files
 
 

@@ -1406,6 +1406,7 @@ def _evaluate(trained: Trained) -> Report:
     from groundup import evaluation
     from groundup.core.report import Report
     from groundup.core.use import make
+    from groundup.data.samples.targets import class_names
 
     prepared, recipe = trained.prepared, trained.prepared.recipe
     split = prepared.held_out
@@ -1420,7 +1421,11 @@ def _evaluate(trained: Trained) -> Report:
     apart = _scores_apart(trained, outcome)
     if apart:
         terminal.metrics(f"{split}: leaked rows apart", {"all": found["model"], **apart})
-    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+    report = Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+    target = (prepared.samples.learned or {}).get("target") or {}
+    if "classes" not in target:
+        return report
+    return dataclasses.replace(report, figures=evaluation.pictures_of(outcome, class_names(target)))
 
 
 def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:
