@@ -74,10 +74,7 @@ def wide() -> nn.Module:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        return Llama(
-            32_000, hidden_size=2560, intermediate_size=6912, num_hidden_layers=12, num_attention_heads=20,
-            num_key_value_heads=10,
-        )  # fmt: skip
+        return Llama(32_000, hidden_size=2560, intermediate_size=6912, num_hidden_layers=12, num_attention_heads=20)
     finally:
         torch.set_default_dtype(before)
 

@@ -224,6 +224,11 @@ def test_the_process_ends_as_main_does(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing half-written is left behind"
 
 
+def test_formulas_are_listed_as_they_stand(capsys):
+    assert cli.main(["list", "loss"]) == 0
+    assert "softmax(output)[target]" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("line", [["list", "layers"], ["explain", "AdamW"]])
 def test_a_reader_that_leaves_early_gets_no_traceback(line: list[str]) -> None:
     command = [sys.executable, "-m", "groundup.cli", *line]

@@ -40,6 +40,9 @@ def test_an_import_path_is_explained_too() -> None:
     shown = str(explain("torch.nn:Bilinear"))
     assert "in1_features" in shown
     assert 'use = "torch.nn:Bilinear"' in shown
+    (linear,) = explain("torch.nn:Linear").parts
+    assert [argument.name for argument in linear.arguments if argument.filled_in] == ["in_features", "out_features"]
+    assert linear.lines == ('model = { use = "Sequential", layers = [{ use = "torch.nn:Linear", bias = true }] }',)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from groundup import DataRecipe, Recipe, Training, Use, terminal
 from groundup.core.batch import Batch
 from groundup.core.checkpoint import latest_checkpoint
 from groundup.core.errors import RecipeError
-from groundup.core.recipe import Evaluation
+from groundup.core.recipe import Evaluation, Swap
 from groundup.data.samples.targets import decode_output
 from groundup.nn import Sequential
 from groundup.optim import parameter_groups
@@ -100,7 +101,9 @@ def test_a_network_goes_down_the_river(name: str, tmp_path: Path) -> None:
     assert outline["flops"] > 0
     proof = json.loads((folder / "proof.json").read_text(encoding="utf-8"))
     assert {"signal through the depth", "same outputs"} <= {check["name"] for check in proof["checks"]}
-    assert "layer by layer" in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "layer by layer" in page
+    assert ("What is taken for what" in page) == ("How sure it is, and how right" in page) == (metrics == ["accuracy"])
     assert latest_checkpoint(folder / "checkpoints")[0].files
 
 
@@ -150,6 +153,20 @@ def test_show_gives_the_tree() -> None:
     assert [child.kind for child in layers.children] == ["Dense", "GELU", "Dense"]
     assert layers.children[0].input_shape == (13,)
     assert shown.num_parameters == 13 * 32 + 32 + 32 * 3 + 3
+
+
+def test_a_swap_that_does_not_fit_is_named_by_every_verb() -> None:
+    recipe = _recipe("wine", [*DENSE, Use("Dense")], "cross_entropy", ["accuracy"])
+    recipe = dataclasses.replace(recipe, swap=[Swap(where="layers.0", with_=Use("Dense", features=5))])
+    for verb in (groundup.show, groundup.check, groundup.plan):
+        with pytest.raises(RecipeError, match=r"layers\.2 \(Dense\) does not fit the shape \(5,\).*in_features = 32"):
+            verb(recipe)
+
+
+def test_a_check_holds_what_initialisers_filled_against_their_promise() -> None:
+    layers = [Use("Dense", features=32, init=Use("he_normal")), Use("ReLU"), Use("Dense")]
+    checks = {c.name: c for c in groundup.check(_recipe("wine", layers, "cross_entropy", ["accuracy"])).checks}
+    assert checks["initial weights"].saw == "1 of 1 filled weights deviate as their initialisers promise"
 
 
 def test_a_billion_parameters_wide_is_built_and_outlined_without_memory() -> None:

@@ -285,10 +285,8 @@ def _show(result: Any) -> None:
 
 
 def _show_catalogue(catalogue: Catalogue) -> None:
-    from rich.markup import escape
-
     for slot, names in catalogue.slots.items():
-        rows = [(name, escape(summary)) for name, summary in names.items()]
+        rows = list(names.items())
         if slot in catalogue.also:
             rows.append(("...", f"and all of {', '.join(catalogue.also[slot])}"))
         terminal.table((slot, ""), rows)

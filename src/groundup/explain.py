@@ -123,7 +123,9 @@ def explain(name: str) -> Explanation:
     with the nearest names of every slot when there is no such part.
     """
     if ":" in name:
-        return Explanation((_describe(resolve(name, "", where="explain"), (), name),))
+        part = resolve(name, "", where="explain")
+        slots = ("layers",) if inspect.isclass(part) and hasattr(part, "forward") else ()
+        return Explanation((_describe(part, slots, name),))
     found: dict[int, tuple[Any, list[str]]] = {}
     for slot, part_name, part in _everything():
         if part_name == name:

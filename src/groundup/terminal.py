@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from groundup.core.dataset import Entry
     from groundup.core.plan import Plan
     from groundup.core.preprocessing import Encoded, Preprocessing
-    from groundup.core.report import LayerSignal, Metric, Proof
+    from groundup.core.report import LayerSignal, Metric, Proof, StartedWeight
     from groundup.core.schema import Schema
     from groundup.core.structure import Layer
 
@@ -403,13 +403,25 @@ def proof(checked: Proof) -> None:
 
 def signals(layers: Sequence[LayerSignal]) -> None:
     """How large the signal is behind each layer, forward and back; of many layers some from all over."""
-    shown = list(layers)
-    if len(shown) > MOST_LAYERS:
-        step = (len(shown) - 1) / (MOST_LAYERS - 1)
-        shown = [shown[round(i * step)] for i in range(MOST_LAYERS)]
-    rows = [(layer.name, layer.kind, layer.activation, layer.gradient) for layer in shown]
-    left_out = f", {len(shown)} of {len(layers)} layers" if len(shown) < len(layers) else ""
-    table(("layer" + left_out, "kind", "activation", "gradient"), rows)
+    rows = [(layer.name, layer.kind, layer.activation, layer.gradient) for layer in layers]
+    _some_of("layer", ("kind", "activation", "gradient"), rows)
+
+
+def started(weights: Sequence[StartedWeight]) -> None:
+    """Who filled each weight, the deviation that it promises and the one found; of many some from all over."""
+    rows = [(w.name, w.initialiser, "-" if w.promised is None else w.promised, w.found) for w in weights]
+    if rows:
+        _some_of("weight", ("initialiser", "promised deviation", "found"), rows)
+
+
+def _some_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table of a model's parts in their order; of many, some from all over and how many there are."""
+    shown = rows
+    if len(rows) > MOST_LAYERS:
+        step = (len(rows) - 1) / (MOST_LAYERS - 1)
+        shown = [rows[round(i * step)] for i in range(MOST_LAYERS)]
+        what += f", {len(shown)} of {len(rows)}"
+    table((what, *columns), shown)
 
 
 def metrics(title: str, found: Mapping[str, Mapping[str, Metric]]) -> None:

@@ -355,6 +355,7 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
         name = str(recipe)
         if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
             return _check_layer(name, overrides)
+    from groundup.nn.init import started_weights
     from groundup.stages import designing, proving
 
     prepared = prepare(recipe, *overrides)
@@ -363,6 +364,7 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
     model = designing.design(prepared)
     proof = proving.prove(prepared, model, training) + designing.plan(prepared, model, training)[1]
     if all(check.passed for check in proof.checks):
+        terminal.started(started_weights(model))
         terminal.signals(proving.signal(prepared, model, training)[1])
     terminal.proof(proof)
     return proof.demand()

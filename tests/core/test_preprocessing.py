@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from groundup.core.dataset import Dataset, Splits
 from groundup.core.errors import CheckpointError, DataError, RecipeError
 from groundup.core.preprocessing import (
-    Fitted,
     Preprocessing,
     as_tensor,
     fit_step,
@@ -101,7 +100,6 @@ def test_steps_learn_from_train_alone_and_run_on_each_part() -> None:
     assert [entry.step for entry in after.test.history] == ["Center", "double"]
     assert fitted.schema == {"x": "number"}
     assert fitted(part([3.0], "serve")).frame["x"].to_list() == [0.0]
-    assert isinstance(fitted.prepare[0], Fitted)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,6 @@ from groundup.core.errors import DataError
 from groundup.data import splitting
 from groundup.data.cleaning import drop_exact_duplicates, drop_near_duplicates
 from groundup.data.cleaning.digests import first_equal, row_digests
-from groundup.data.cleaning.duplicates import near_duplicates
 from groundup.data.cleaning.leaks import content_column, find_leaks, running_numbers
 from groundup.data.cleaning.minhash import Sets, in_company, rows_per_band, signatures, similar_pairs
 from groundup.data.cleaning.shingles import shingles
@@ -263,7 +262,6 @@ def test_what_stays_is_what_brute_force_leaves(values: list[str]) -> None:
             first = [one if root == other else root for root in first]
     kept = [i for i in range(len(values)) if first[i] == i]
     assert drop_near_duplicates()(texts(*values)).frame["_row"].to_list() == kept
-    assert sorted(near_duplicates(values)) == sorted(set(range(len(values))) - set(kept))
 
 
 def test_without_evidence_resemblance_is_estimated() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
 from groundup.core.errors import DataError
-from groundup.evaluation.figures import confusion_chart, reliability_chart
+from groundup.evaluation.evaluate import Outcome
+from groundup.evaluation.figures import confusion_chart, pictures_of, reliability, reliability_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -43,7 +45,20 @@ def test_confusion_chart() -> None:
 def test_reliability_gives_the_calibration_error() -> None:
     decoded = np.array([[0.1, 0.9]] * 10)
     targets = np.array([1] * 7 + [0] * 3)
-    assert "20.0%" in texts(read(reliability_chart(decoded, targets, "Reliability")))
+    bins = reliability(decoded, targets)
+    assert [(round(b.sure, 9), b.right, b.samples) for b in bins] == [(0.9, 0.7, 10)]
+    assert "20.0%" in texts(read(reliability_chart(bins, "Reliability")))
+    mixed = reliability(np.array([[0.35, 0.65], [0.95, 0.05], [0.68, 0.32]]), np.array([1, 1, 1]))
+    assert [(b.right, b.samples) for b in mixed] == [(0.5, 2), (0.0, 1)]
+
+
+def test_what_a_report_keeps_of_a_classifier_can_be_written_and_drawn() -> None:
+    outcome = Outcome(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array([0, 1, 1]))
+    kept = json.loads(json.dumps(pictures_of(outcome, ["died", "survived"])))
+    assert kept["confusion"] == {"labels": ["died", "survived"], "counts": [[1, 0], [1, 1]]}
+    assert sum(count for _, _, count in kept["reliability"]) == 3
+    many = Outcome(np.full((2, 200), 1 / 200), np.array([0, 199]))
+    assert list(pictures_of(many, [str(i) for i in range(200)])) == ["reliability"]
 
 
 def test_names_are_escaped() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from groundup.core.errors import CheckpointError, GroundupError
@@ -328,6 +329,18 @@ def test_one_from_a_recipe_starts_at_the_loss_of_guessing_and_learns(kind: str) 
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.8 * math.log(256)
+
+
+@pytest.mark.parametrize("case", ["qwen2", "qwen3", "mistral, no window", "gemma2"])
+def test_a_tied_head_that_is_written_out_must_be_the_embedding(case: str, tmp_path: Path) -> None:
+    _theirs(case).save_pretrained(tmp_path / "m")
+    tensors = load_file(tmp_path / "m" / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+    save_file({**tensors, "lm_head.weight": embedding.clone()}, tmp_path / "m" / "model.safetensors")
+    assert torch.equal(read_folder(tmp_path / "m").embedding.weight, embedding)
+    save_file({**tensors, "lm_head.weight": embedding + 1}, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"ties the embeddings, but lm_head\.weight differs"):
+        read_folder(tmp_path / "m")
 
 
 def test_settings_that_would_change_the_model_are_refused(tmp_path: Path) -> None:

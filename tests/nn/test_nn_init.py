@@ -11,7 +11,7 @@ from torch import nn
 
 from groundup.core.errors import RecipeError
 from groundup.core.use import Use, make, public_names
-from groundup.nn import Conv2d, Dense, init
+from groundup.nn import Conv2d, Dense, Sequential, init
 
 DENSE = (300, 200)  # fan_in 200, fan_out 300
 KERNEL = (64, 32, 5, 5)  # fan_in 800, fan_out 1600
@@ -147,6 +147,31 @@ def test_initialise_by_pattern():
     assert (model[0].weight.abs().max().item(), set(model[2].bias.tolist())) == (0.0, {3.0})
     with pytest.raises(RecipeError, match=r"init\[1\].where: the pattern 'O.weight' matches nothing"):
         init.initialise(model, [("0.weight", init.zeros), ("O.weight", init.zeros)])
+    with pytest.raises(RecipeError, match=r"init\[0\].where: '2\.\*' matches '2\.bias': .*shape \(2,\) has no fan_in"):
+        init.initialise(model, [("2.*", init.he_normal)])
+    with pytest.raises(RecipeError, match=r"init\[0\].where: '\*bias' matches '0\.bias': "):
+        init.initialise(model, [("*bias", nn.init.xavier_uniform_)])
+
+
+def test_what_filled_a_weight_is_known_beside_what_it_promises():
+    torch.manual_seed(0)
+    layers = [
+        Use("Dense", features=300, init=Use("he_normal", slope=1.0)),
+        Use("Dense", features=200),
+        Use("Dense", features=2, init=Use("torch.nn.init:xavier_uniform_")),
+    ]
+    model = Sequential(layers, (100,))
+    init.initialise(model, [("layers.0.bias", init.zeros), ("layers.1.weight", init.orthogonal)])
+    found = {weight.name: weight for weight in init.started_weights(model)}
+    assert list(found) == ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.2.weight"]
+    he, zeros, orthogonal, foreign = found.values()
+    assert (he.initialiser, he.size, he.promised) == ("he_normal", 30_000, pytest.approx(0.1))
+    assert he.found == pytest.approx(model.layers[0].weight.std().item(), rel=1e-3)
+    assert (zeros.promised, zeros.found) == (0.0, 0.0)
+    assert (orthogonal.initialiser, orthogonal.promised) == ("orthogonal", pytest.approx(300**-0.5))
+    assert (foreign.initialiser, foreign.promised) == ("xavier_uniform_", None)
+    init.initialise(model, [("layers.0.weight", init.lecun_normal)])
+    assert init.started_weights(model)[0].initialiser == "lecun_normal"
 
 
 @pytest.mark.parametrize("given", [Use("he_normal"), init.he_normal])

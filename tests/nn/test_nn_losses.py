@@ -171,8 +171,13 @@ def test_soft_targets_weigh_as_their_numbers_would():
     assert kl_divergence(hard.log().clamp_min(-1e4), hard).item() == pytest.approx(0.0, abs=1e-12)
     entropy = -(mixed * mixed.clamp_min(1e-300).log()).sum(1).mean()
     torch.testing.assert_close(kl_divergence(logits, mixed), cross_entropy(logits, mixed) - entropy)
-    with pytest.raises(RecipeError, match="probabilities of one shape"):
-        kl_divergence(logits, labels)
+    torch.testing.assert_close(kl_divergence(logits, labels), cross_entropy(logits, labels))
+    torch.testing.assert_close(
+        kl_divergence(logits, labels.masked_fill(labels == 1, -100)),
+        cross_entropy(logits[[0, 1, 4]], labels[[0, 1, 4]]),
+    )
+    with pytest.raises(RecipeError, match="whole-numbered targets"):
+        kl_divergence(logits, labels[:3])
 
 
 def test_binary_focal_without_focus_is_cross_entropy():
@@ -184,6 +189,19 @@ def test_binary_focal_without_focus_is_cross_entropy():
     torch.testing.assert_close(binary_focal(logits, labels), (-((1 - p) ** 2) * p.log()).mean())
     smooth = binary_cross_entropy(logits, labels * 0.8 + 0.1)
     torch.testing.assert_close(binary_cross_entropy(logits, labels, label_smoothing=0.2), smooth)
+
+
+def test_yes_or_no_of_two_classes_is_their_softmax():
+    logits, labels = _random(6, 2), torch.tensor([1, 0, -100, 1, 0, 0])
+    kept = labels >= 0
+    torch.testing.assert_close(binary_cross_entropy(logits, labels), cross_entropy(logits, labels))
+    torch.testing.assert_close(binary_focal(logits, labels), focal(logits, labels))
+    weighted = binary_cross_entropy(logits, labels, positive_weight=3.0)
+    p = logits.softmax(-1)[kept]
+    terms = torch.where(labels[kept] == 1, -3 * p[:, 1].log(), -p[:, 0].log())
+    torch.testing.assert_close(weighted, terms.mean())
+    with pytest.raises(RecipeError, match=r"yes or no is two classes, and the output \(6, 3\) has 3"):
+        binary_cross_entropy(_random(6, 3), labels)
 
 
 def test_dice_counts_overlap():
@@ -201,6 +219,8 @@ def test_dice_counts_overlap():
             t, q = (classes[b] == c)[kept].double(), p[b, kept, c]
             terms.append(1 - (2 * (q * t).sum() + 1) / (q.square().sum() + t.sum() + 1))
     torch.testing.assert_close(dice(p.log(), classes), torch.stack(terms).mean())
+    rows = _random(5, 3)
+    torch.testing.assert_close(dice(rows, classes.flatten()[:5]), dice(rows[:, None], classes.flatten()[:5, None]))
 
 
 def test_ctc_is_the_sum_over_every_alignment():

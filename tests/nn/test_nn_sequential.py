@@ -100,8 +100,20 @@ def test_on_the_meta_device():
         ([Use("Residual", layers=[Use("Conv2d", channels=3)])], r"layers\[0\]: .*give back the shape"),
         (
             [Use("Flatten"), Use("Residual", layers=[Use("Dense", features=3)]), Use("Dense")],
-            r"layers\[1\]: .*\(64,\) -> layers \(3,\)\. Leave the size of the last Dense open",
+            r"layers\[1\]: .*\(64,\) -> Dense \(3,\)\. Leave the size of the last Dense open.*"
+            r"Before it: input \(1, 8, 8\) -> Flatten \(64,\)\.",
         ),
+        ([Use("Conv2d", channels=3), Use("BatchNorm1d"), Use("ClassHead")], r"layers\[1\].*BatchNorm2d takes images"),
+        ([Use("Flatten"), Use("Dense", features=0), Use("Dense")], r"layers\[1\] \(Dense\) gives \(0,\): nothing"),
+        (
+            [Use("Flatten"), Use("Dense", features=4), Use("Embedding", vocab_size=4, features=3)],
+            r"layers\[2\] \(Embedding\) takes whole numbers, and must stand first\. So far: .*Dense \(4,\)",
+        ),
+        ([Use("Parallel", branches=[[Use("Flatten")]], join="cat")], "join: read 'cat', expected one of concatenate, "),
+        ([Use("Patches", features=4, size=3)], r"layers\[0\]: .*take 1, 2, 4 or 8\."),
+        ([Use("Conv2d", channels=6), Use("GroupNorm", groups=4)], r"layers\[1\]: .*take 1, 2, 3 or 6\."),
+        ([Use("Conv2d", channels=6), Use("Conv2d", channels=9, groups=2)], r"layers\[1\]: .*take 1 or 3\."),
+        ([Use("Reshape", shape=[8, 8]), Use("Attention", num_heads=3)], r"layers\[1\]: .*take 1, 2, 4 or 8 of them"),
     ],
 )
 def test_what_does_not_fit_is_said_with_its_place(layers, said):
@@ -199,7 +211,8 @@ def test_tied_parameters_are_one():
     [
         (
             [Use("Flatten"), Use("Residual", layers=[Use("Tanh"), Use("LSTM", hidden=3)])],
-            r"^layers\[1\]\.layers\[1\] \(LSTM\) does not fit.*Reshape",
+            r"^layers\[1\]\.layers\[1\] \(LSTM\) does not fit.*Reshape.*"
+            r"So far: input \(64,\) -> Tanh \(64,\)\. Before it: input \(1, 8, 8\) -> Flatten \(64,\)\.",
         ),
         (
             [Use("Parallel", branches=[[Use("ReLU")], [Use("ReLU"), Use("Conv1d", channels=3)]])],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -76,8 +78,28 @@ def test_a_mixture_of_experts_and_a_model_that_looks_at_values():
             return self.inner(inputs) if inputs.sum().item() > -1e9 else inputs
 
     assert _by_name(outline(Picky(), Batch({"inputs": torch.randn(4, 8)}, {})))["inner"].flops == 128
-    with pytest.raises(GroundupError, match="cannot take this batch"):
+    with pytest.raises(GroundupError, match=r"inner \(Linear\) does not fit the shape \(9,\).*in_features = 8"):
         outline(Picky(), Batch({"inputs": torch.randn(4, 9)}, {}))
+    with torch.device("meta"):
+        ghost = nn.Linear(3, 2)
+    with pytest.raises(GroundupError, match="Linear cannot take this batch"):
+        outline(ghost, Batch({"input": torch.randn(4, 5)}, {}))
+
+
+def test_torchs_own_report_of_a_misfit_is_not_shown() -> None:
+    heard: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = heard.append
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log.addHandler(handler)
+    try:
+        model = nn.Sequential(nn.Linear(4, 5, bias=False), nn.Linear(4, 5, bias=False))
+        with pytest.raises(GroundupError, match=r"1 \(Linear\)"):
+            outline(model, Batch({"input": torch.ones(2, 4)}, {}))
+    finally:
+        log.removeHandler(handler)
+    assert not heard
+    assert log.level < logging.CRITICAL
 
 
 def test_a_tree_is_a_value_and_a_picture():

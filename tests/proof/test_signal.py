@@ -12,8 +12,8 @@ from groundup.core.batch import Batch, Loss
 from groundup.core.use import Use
 from groundup.models import LSTM, MLP, Llama
 from groundup.nn import Sequential
-from groundup.nn.init import he_normal, initialise, normal
-from groundup.proof import signal
+from groundup.nn.init import VARIANCES, he_normal, initialise, normal, started_weights
+from groundup.proof import promised_scale, signal
 
 ROWS = Batch({"inputs": torch.randn(64, 32, generator=torch.Generator().manual_seed(0))}, {})
 
@@ -103,3 +103,27 @@ def test_sound_nets_raise_no_warning(kind):
     check, layers = signal(model, _objective, Batch({"inputs": inputs}, {}))
     assert not check.warned, check.saw
     assert len(layers) == {"lstm": 2, "conv": 9, "residual": 52}[kind], [layer.name for layer in layers]
+
+
+OPTIONS = {"constant": {"value": 0.1}, "mup": {"base_width": 16}, "uniform": {"low": 0.0, "high": 1.0}}
+
+
+@pytest.mark.parametrize("name", VARIANCES)
+@pytest.mark.parametrize("width", [4, 512])
+def test_what_an_initialiser_filled_keeps_its_promise(name: str, width: int) -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model = Sequential([Use("Dense", features=width, init=Use(name, **OPTIONS.get(name, {})))], (64,))
+        check = promised_scale(started_weights(model))
+        assert (check.passed, check.warned) == (True, False), check.saw
+
+
+def test_a_weight_that_was_scaled_after_it_was_filled_is_found() -> None:
+    model = _deep(3, he_normal)
+    with torch.no_grad():
+        model.layers[2].weight.mul_(1.2)
+    check = promised_scale(started_weights(model))
+    assert check.warned
+    assert "layers.2.weight deviates by 0.15" in check.saw
+    assert "he_normal promises 0.125" in check.saw
+    assert "no initialiser is named" in promised_scale(started_weights(nn.Linear(3, 3))).saw

@@ -149,6 +149,8 @@ def test_a_users_layer_from_the_command_line(faulty, capsys):
     assert "Did you mean 'features'" in capsys.readouterr().err
 
 
-def test_what_cannot_be_made_says_what_was_tried():
+def test_what_cannot_be_made_says_what_was_tried(faulty):
     with pytest.raises(RecipeError, match=r"(?s)Conv2d: takes none.*Give its input_shape.*groups must divide"):
         contract(Use("Conv2d", channels=4, groups=3))
+    with pytest.raises(RecipeError, match=r"Tried: \(8,\), \(8,\) of ids, [^:]*: layer: \w+:Holds needs 'layer'[^:]*$"):
+        contract(Use(f"{faulty}:Holds"))

@@ -12,7 +12,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -31,21 +31,6 @@ if TYPE_CHECKING:  # what only cleans data needs no torch, which costs 200 MB
 
 Watch = Callable[[Dataset, Dataset, str], None]
 """What is shown each step as it is carried out: the data before and after it, and its name in the ledger."""
-
-
-@runtime_checkable
-class Fitted(Protocol):
-    """A step that learns. ``fit`` gives a new step whose ``learned`` is set; calling it changes a dataset."""
-
-    learned: Mapping[str, Any] | None
-
-    def fit(self, train: Dataset) -> Self:
-        """The same step with ``learned`` set from these rows."""
-        ...
-
-    def __call__(self, dataset: Dataset) -> Dataset:
-        """The dataset with this step carried out."""
-        ...
 
 
 class Encoded(Protocol):

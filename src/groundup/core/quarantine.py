@@ -64,13 +64,6 @@ class Quarantine:
         """One JSON object a rejected row: ``file``, ``line``, ``reason``, ``raw`` (base64), ``text`` (to be read)."""
         return "".join(json.dumps(_line(one), ensure_ascii=False) + "\n" for one in self.rejected)
 
-    @classmethod
-    def from_json_lines(cls, text: str, accepted: int = 0) -> Quarantine:
-        """Read back what ``to_json_lines`` wrote."""
-        tables = [json.loads(line) for line in text.split("\n") if line]
-        rejected = tuple(Rejected(t["reason"], base64.b64decode(t["raw"]), t["line"], t["file"]) for t in tables)
-        return cls(accepted + len(rejected), accepted, rejected)
-
 
 def _line(one: Rejected) -> dict[str, Any]:
     raw = base64.b64encode(one.raw).decode("ascii")

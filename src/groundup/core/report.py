@@ -51,6 +51,18 @@ class LayerSignal:
 
 
 @dataclasses.dataclass(frozen=True)
+class StartedWeight:
+    """A parameter that an initialiser filled: the standard deviation that it promises, and the one found."""
+
+    name: str
+    initialiser: str
+    promised: float | None
+    """None for an initialiser of one's own, or one that draws nothing."""
+    found: float
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Proof:
     """The checks that ran, and what each saw."""
 

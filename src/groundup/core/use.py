@@ -64,9 +64,6 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "samples": ("learned",),
     "augment": ("folder",),
     "tokenizer": ("learned",),
-<<<<<<< HEAD
-    "model": (*_SHAPES, "num_classes", "image_size", "vocab_size", "length", "horizon", "target_input", "categories"),
-=======
     "model": (
         *_SHAPES,
         "num_classes",
@@ -75,9 +72,9 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
         "length",
         "horizon",
         "target_input",
+        "categories",
         "decoder_start_token_id",
     ),
->>>>>>> t5
     **dict.fromkeys(_LAYER_SLOTS[1:], _SHAPES),
     "norm": ("in_features",),
     "positions": ("head_dim", "num_heads"),

@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 import numpy as np
+import polars as pl
 from PIL import Image, ImageOps
 
 from groundup.core.errors import DataError
@@ -124,6 +125,20 @@ def to_array(image: Image.Image, channels: int, size: tuple[int, int] | None = N
     if size is not None and size != (image.height, image.width):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, channels)
+
+
+def from_numbers(cell: Any, where: str) -> np.ndarray[Any, Any]:
+    """A cell of whole numbers, a list, series or array, as uint8 [H, W] or [H, W, C]. Raises DataError for others."""
+    try:
+        array = np.asarray(cell.to_list() if isinstance(cell, pl.Series) else cell)
+    except ValueError:
+        array = np.zeros(0)
+    whole = array.dtype.kind in "iu" and array.ndim in (2, 3) and array.size
+    if not whole or array.min() < 0 or array.max() > 255:
+        raise DataError(
+            f"{where}: holds no image of whole numbers 0 to 255, [height, width] or [height, width, channels]."
+        )
+    return array.astype(np.uint8)
 
 
 def to_png(image: Image.Image | np.ndarray[Any, Any], where: str) -> bytes:

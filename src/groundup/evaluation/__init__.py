@@ -2,6 +2,7 @@
 
 from groundup.evaluation.compare import Comparison, compare_reports, paired
 from groundup.evaluation.evaluate import Outcome, evaluate, mean_loss, measure
+from groundup.evaluation.figures import pictures_of
 from groundup.evaluation.run_page import run_page
 from groundup.evaluation.scores import metric_name, over_runs, over_seeds, score, score_apart, score_baseline
 
@@ -16,6 +17,7 @@ __all__ = [
     "over_runs",
     "over_seeds",
     "paired",
+    "pictures_of",
     "run_page",
     "score",
     "score_apart",

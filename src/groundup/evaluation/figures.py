@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from groundup.core.charts import TEXT_WIDTH, Axis, grid, svg
 from groundup.core.errors import DataError
+from groundup.evaluation.evaluate import Outcome
+from groundup.evaluation.metrics import confusion_matrix
 
 Array = np.ndarray[Any, Any]
+
+MOST_CLASSES = 60
+"""More make a confusion matrix that nobody can read, and a report that is mostly that."""
 
 MOST_CELLS_WITH_NUMBERS = 16
 
@@ -53,12 +58,25 @@ def confusion_chart(matrix: Array, labels: Sequence[str], title: str) -> str:
     return svg(title, told, parts, width, height)
 
 
-def reliability_chart(decoded: Array, targets: Array, title: str, num_bins: int = 10) -> str:
-    """How often the model is right when it is so and so sure: probabilities [N, C], class numbers [N].
+class Bin(NamedTuple):
+    """Samples of which a model was about as sure: how sure in the mean, the share that is right, how many."""
 
-    On the diagonal it is as sure as it may be. The title's description gives the expected calibration error
-    (Guo et al. 2017, equation 3).
-    """
+    sure: float
+    right: float
+    samples: int
+
+
+def pictures_of(outcome: Outcome, labels: Sequence[str]) -> dict[str, Any]:
+    """What a classifier's figures are drawn from, as plain tables: ``confusion`` with its labels, ``reliability``."""
+    found: dict[str, Any] = {"reliability": [list(one) for one in reliability(outcome.decoded, outcome.targets)]}
+    if len(labels) <= MOST_CLASSES:
+        matrix = confusion_matrix(outcome.decoded, outcome.targets, len(labels))
+        found["confusion"] = {"labels": list(labels), "counts": matrix.tolist()}
+    return found
+
+
+def reliability(decoded: Array, targets: Array, num_bins: int = 10) -> list[Bin]:
+    """How often a model is right when it is so and so sure: probabilities [N, C], class numbers [N]."""
     sure = decoded.max(axis=1)
     right = decoded.argmax(axis=1) == targets
     place = np.minimum((sure * num_bins).astype(int), num_bins - 1)
@@ -66,22 +84,32 @@ def reliability_chart(decoded: Array, targets: Array, title: str, num_bins: int 
     used = counts > 0
     mean_sure = np.bincount(place, weights=sure, minlength=num_bins)[used] / counts[used]
     mean_right = np.bincount(place, weights=right, minlength=num_bins)[used] / counts[used]
-    error = float(np.sum(counts[used] * np.abs(mean_right - mean_sure)) / len(targets))
+    return [Bin(*one) for one in zip(mean_sure.tolist(), mean_right.tolist(), counts[used].tolist(), strict=True)]
+
+
+def reliability_chart(bins: Sequence[Bin], title: str) -> str:
+    """The share that is right over how sure the model was; on the diagonal it is as sure as it may be.
+
+    The expected calibration error stands beside it (Guo et al. 2017, equation 3).
+    """
+    total = sum(one.samples for one in bins)
+    error = sum(one.samples * abs(one.right - one.sure) for one in bins) / total
+    most = max(one.samples for one in bins)
     width, height, left, top, bottom = 440, 340, 58, 34, 44
     x_axis = Axis(0, 1, left, width - 120)
     y_axis = Axis(0, 1, height - bottom, top)
     parts = grid(x_axis, y_axis, "probability of the likeliest class", "share that is right", height)
     parts.append(f'<path class="axis dashed" d="M{x_axis.start} {y_axis.start}L{x_axis.end} {y_axis.end}"/>')
-    for x, y, count in zip(mean_sure, mean_right, counts[used], strict=True):
-        radius = 3 + 9 * math.sqrt(count / counts.max())
-        told = f"{count:,} samples: sure to {x:.1%}, right in {y:.1%}"
-        spot = f'cx="{x_axis.place(float(x)):.1f}" cy="{y_axis.place(float(y)):.1f}" r="{radius:.1f}"'
+    for sure, right, count in bins:
+        radius = 3 + 9 * math.sqrt(count / most)
+        told = f"{count:,} samples: sure to {sure:.1%}, right in {right:.1%}"
+        spot = f'cx="{x_axis.place(sure):.1f}" cy="{y_axis.place(right):.1f}" r="{radius:.1f}"'
         parts.append(f'<circle class="bubble" {spot}><title>{told}</title></circle>')
     where = f'x="{x_axis.end + 14:.0f}"'
     parts.append(f'<text class="value" {where} y="{top + 12}">{error:.1%}</text>')
     for line, words in enumerate(("expected", "calibration", "error")):
         parts.append(f'<text class="label" {where} y="{top + 28 + 15 * line}">{words}</text>')
-    return svg(title, f"expected calibration error {error:.1%} over {len(targets):,} samples", parts, width, height)
+    return svg(title, f"expected calibration error {error:.1%} over {total:,} samples", parts, width, height)
 
 
 def _cell(x: float, y: float, size: float, count: int, share: float, names: tuple[str, str], classes: int) -> str:

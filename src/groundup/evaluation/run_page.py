@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from groundup.core.charts import Bar, Line, bar_chart, line_chart
 from groundup.core.dataset import Entry
 from groundup.core.page import (
@@ -24,6 +26,7 @@ from groundup.core.plan import Plan, format_bytes, format_seconds
 from groundup.core.report import Check, Metric, Report
 from groundup.core.run import Run
 from groundup.core.structure import Layer
+from groundup.evaluation.figures import Bin, confusion_chart, reliability_chart
 from groundup.evaluation.page import checks_table, masked_block, metrics_table, plan_table, samples_block
 from groundup.evaluation.structure import structure_chart
 
@@ -110,7 +113,18 @@ def _measured(report: Report) -> str:
         if name not in report.metrics
     ]
     below = paragraph("; ".join(of_their_own)) if of_their_own else ""
-    return metrics_table(dataclasses.replace(report, baselines=shared)) + below + _leaks(report) + "".join(pairs)
+    drawn = "".join(pairs) + _classes(report)
+    return metrics_table(dataclasses.replace(report, baselines=shared)) + below + _leaks(report) + drawn
+
+
+def _classes(report: Report) -> str:
+    """Of a classifier, what is confused with what, and how sure it may be."""
+    charts = []
+    if confusion := report.figures.get("confusion"):
+        charts.append(confusion_chart(np.array(confusion["counts"]), confusion["labels"], "What is taken for what"))
+    if bins := report.figures.get("reliability"):
+        charts.append(reliability_chart([Bin(*one) for one in bins], "How sure it is, and how right"))
+    return side_by_side(*map(figure, charts)) if charts else ""
 
 
 def _leaks(report: Report) -> str:

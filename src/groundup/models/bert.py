@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from groundup.models.config import (
-    architecture_of,
-    both,
-    other_heads,
-    prefixed,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
+from groundup.models.config import both, layers, other_heads, prefixed
 from groundup.nn.activations import gelu, tanh
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import Encoder, PostNormBlock, SentenceHead, TextEmbedding, WordHead
@@ -69,34 +60,22 @@ class BertConfig:
         "BertForQuestionAnswering": "spans",
     }
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
-
 
 BODY = (
     Weight("embeddings.word_embeddings.weight", "embedding.words.weight"),
     Weight("embeddings.position_embeddings.weight", "embedding.places.weight"),
     Weight("embeddings.token_type_embeddings.weight", "embedding.segments.weight"),
-    *(Weight(f"embeddings.LayerNorm.{part}", f"embedding.norm.{part}") for part in ("weight", "bias")),
-    *(
-        Weight(f"encoder.layer.*.{theirs}.{part}", f"blocks.*.{ours}.{part}")
-        for theirs, ours in (
-            ("attention.self.query", "attention.query"),
-            ("attention.self.key", "attention.key"),
-            ("attention.self.value", "attention.value"),
-            ("attention.output.dense", "attention.output"),
-            ("attention.output.LayerNorm", "attended_norm"),
-            ("intermediate.dense", "feed_forward.up"),
-            ("output.dense", "feed_forward.down"),
-            ("output.LayerNorm", "fed_norm"),
-        )
-        for part in ("weight", "bias")
+    *both(embedding__norm="embeddings.LayerNorm"),
+    *layers(
+        "encoder.layer.*",
+        attention__query="attention.self.query",
+        attention__key="attention.self.key",
+        attention__value="attention.self.value",
+        attention__output="attention.output.dense",
+        attended_norm="attention.output.LayerNorm",
+        feed_forward__up="intermediate.dense",
+        feed_forward__down="output.dense",
+        fed_norm="output.LayerNorm",
     ),
 )
 """Published name without the family's prefix, our name; BERT's kin share it."""
@@ -116,11 +95,66 @@ HEADS: Mapping[str, tuple[Weight, ...]] = {
 POOLER = ("bert.pooler.**",)
 
 
+def norm_of(config: BertConfig) -> LayerNorm:
+    """A layer norm over the hidden size."""
+    return LayerNorm(in_features=config.hidden_size, eps=config.layer_norm_eps)
+
+
+def embedding_of(config: BertConfig, first: int = 0) -> TextEmbedding:
+    """Words, places counted from ``first``, and segments."""
+    return TextEmbedding(
+        config.vocab_size,
+        config.hidden_size,
+        norm_of(config),
+        config.max_position_embeddings,
+        config.type_vocab_size,
+        first=first,
+        dropout=config.hidden_dropout_prob,
+    )
+
+
+def post_norm_block(config: BertConfig) -> PostNormBlock:
+    """A block of BERT's kind."""
+    return PostNormBlock(
+        Attention(config.num_attention_heads, causal=False, in_features=config.hidden_size, bias=True),
+        FeedForward(config.intermediate_size, gelu, in_features=config.hidden_size),
+        (norm_of(config), norm_of(config)),
+        config.hidden_dropout_prob,
+    )
+
+
+def head_of(config: BertConfig) -> nn.Module | None:
+    """A head as the config says."""
+    width, dropout = config.hidden_size, config.hidden_dropout_prob
+    if config.head == "words":
+        return WordHead(width, config.vocab_size, gelu, norm_of(config), tied=config.tie_word_embeddings)
+    if config.head == "classes":
+        return SentenceHead(width, config.num_labels, tanh, dropout=dropout)
+    return token_head(config.head, width, config.num_labels, dropout)
+
+
+def token_head(head: str, width: int, num_labels: int, dropout: float) -> nn.Module | None:
+    """A class for each token, a span, or nothing."""
+    if head == "tokens":
+        return TokenHead(dropout, in_features=width, out_features=num_labels)
+    return SpanHead(in_features=width) if head == "spans" else None
+
+
+def start(model: nn.Module, std: float = 0.02) -> None:
+    """Weights normal with deviation ``std``, biases 0, norms 1, as BERT begins."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, 0.0, std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class Bert(Encoder):
     """An encoder: tokens [B, T] -> what its ``head`` gives: states [B, T, F], logits of words, classes, or a span."""
 
     CONFIG = BertConfig
     PREFIX = "bert."
+    new_head = staticmethod(head_of)
     TIED: ClassVar[Mapping[str, str]] = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -128,28 +162,9 @@ class Bert(Encoder):
 
     def __init__(self, config: BertConfig) -> None:
         self.config = config
-        width, dropout = config.hidden_size, config.hidden_dropout_prob
-        embedding = TextEmbedding(
-            config.vocab_size,
-            width,
-            norm_of(config),
-            config.max_position_embeddings,
-            config.type_vocab_size,
-            dropout=dropout,
-        )
         blocks = (post_norm_block(config) for _ in range(config.num_hidden_layers))
-        super().__init__(embedding, blocks, None, self.new_head(config))
+        super().__init__(embedding_of(config), blocks, None, self.new_head(config))
         start(self)
-
-    @staticmethod
-    def new_head(config: BertConfig) -> nn.Module | None:
-        """A head as the config says."""
-        width, dropout = config.hidden_size, config.hidden_dropout_prob
-        if config.head == "words":
-            return WordHead(width, config.vocab_size, gelu, norm_of(config), tied=config.tie_word_embeddings)
-        if config.head == "classes":
-            return SentenceHead(width, config.num_labels, tanh, dropout=dropout)
-        return token_head(config.head, width, config.num_labels, dropout)
 
     @property
     def WEIGHTS(self) -> tuple[Weight, ...]:
@@ -167,34 +182,3 @@ class Bert(Encoder):
         fixed = ("bert.embeddings.position_ids", "cls.seq_relationship.**", *(() if pooled else POOLER))
         dead = () if self.config.tie_word_embeddings else ("cls.predictions.bias", "cls.predictions.decoder.bias")
         return (*fixed, *dead, *other_heads(self.config.head, HEADS))
-
-
-def norm_of(config: Any) -> LayerNorm:
-    """A layer norm over the hidden size."""
-    return LayerNorm(in_features=config.hidden_size, eps=config.layer_norm_eps)
-
-
-def post_norm_block(config: Any) -> PostNormBlock:
-    """A block of BERT's kind, of the sizes of a config with BERT's names."""
-    return PostNormBlock(
-        Attention(config.num_attention_heads, causal=False, in_features=config.hidden_size, bias=True),
-        FeedForward(config.intermediate_size, gelu, in_features=config.hidden_size),
-        (norm_of(config), norm_of(config)),
-        config.hidden_dropout_prob,
-    )
-
-
-def token_head(head: str, width: int, num_labels: int, dropout: float) -> nn.Module | None:
-    """A class for each token, a span, or nothing."""
-    if head == "tokens":
-        return TokenHead(dropout, in_features=width, out_features=num_labels)
-    return SpanHead(in_features=width) if head == "spans" else None
-
-
-def start(model: nn.Module, std: float = 0.02) -> None:
-    """Weights normal with deviation ``std``, biases 0, norms 1, as BERT begins."""
-    for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, 0.0, std)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)

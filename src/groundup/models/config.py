@@ -14,6 +14,8 @@ from torch import nn
 
 from groundup.core.errors import CheckpointError, RecipeError, nearest
 from groundup.nn.attention import Attention
+from groundup.nn.decoder import Block
+from groundup.nn.feed_forward import GatedFeedForward
 from groundup.nn.norm import RMSNorm
 from groundup.nn.rope import Rotary
 from groundup.nn.weights import Weight
@@ -24,7 +26,10 @@ class Config(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     FIXED: ClassVar[Mapping[str, Any]]
-    """Settings that change what is computed, and the one value that the family is written for; model_type is one."""
+    """Settings that change what is computed, and the one value that the family is written for; model_type is one.
+
+    A family with several heads has the fields head and num_labels, and ARCHITECTURES: published class -> head.
+    """
 
 
 Read = TypeVar("Read", bound=Config)
@@ -71,10 +76,13 @@ INERT = frozenset(
 def read_config(kind: type[Read], table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Read:
     """A config.json's table as a family's dataclass.
 
-    ``rope_parameters`` of newer files are taken apart into rope_theta and rope_scaling. Raises CheckpointError for a
-    setting that the family does not have and that could change what is computed; name it in ``ignore`` to pass over it.
+    Where the family has several ARCHITECTURES, its head is the one that the table names. ``rope_parameters`` of newer
+    files are taken apart into rope_theta and rope_scaling. Raises CheckpointError for a setting that the family does
+    not have and that could change what is computed; name it in ``ignore`` to pass over it.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
+    if architectures := getattr(kind, "ARCHITECTURES", None):
+        table = with_head(table, architectures)
     known = {name: value for name, value in table.items() if name in fields}
     for theirs, ours in getattr(kind, "RENAMED", {}).items():
         if theirs in table:
@@ -113,13 +121,22 @@ def read_config(kind: type[Read], table: Mapping[str, Any], ignore: tuple[str, .
         raise CheckpointError(f"config.json: {error}") from error
 
 
-def write_config(config: Config, architecture: str) -> dict[str, Any]:
-    """The table of a config.json that transformers and others read."""
+def write_config(config: Config, architecture: str = "") -> dict[str, Any]:
+    """The table of a config.json that transformers and others read.
+
+    ``architecture`` is what it calls the class; a family with several ARCHITECTURES says so by its head.
+    """
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     for name in ("head_dim", "num_key_value_heads"):  # what follows from other sizes must not stand there as null
         if values.get(name, ...) is None:
             del values[name]
-    return {"architectures": [architecture], **values, **config.FIXED}
+    heads: Mapping[str, str] = getattr(config, "ARCHITECTURES", {})
+    if not heads:
+        return {"architectures": [architecture], **values, **config.FIXED}
+    head, num_labels = values.pop("head"), values.pop("num_labels")
+    named = next(name for name, kind in heads.items() if kind == head)
+    table = {"architectures": [named], **values, **config.FIXED}
+    return {**table, "id2label": {str(i): f"LABEL_{i}" for i in range(num_labels)}} if head in LABELLED else table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,6 +187,18 @@ class DecoderConfig:
     def norm(self, **options: Any) -> RMSNorm:
         """A norm over the hidden size."""
         return RMSNorm(in_features=self.hidden_size, eps=self.rms_norm_eps, **options)
+
+    def block(
+        self,
+        attention: nn.Module,
+        positions: Rotary | None,
+        feed_forward: nn.Module | None = None,
+        scale: float = 1.0,
+        dropout: float = 0.0,
+    ) -> Block:
+        """One layer, each half behind a norm; a gated net of these sizes where none is given."""
+        feed_forward = feed_forward or GatedFeedForward(self.intermediate_size, in_features=self.hidden_size)
+        return Block(attention, feed_forward, (self.norm(), self.norm()), positions, scale, dropout)
 
     def embedding(self) -> nn.Embedding:
         """Of the vocabulary."""
@@ -247,26 +276,18 @@ def experts(
     )
 
 
+LABELLED = ("classes", "tokens")
+"""Heads whose number of classes a config.json tells by their labels."""
+
+
 def with_head(table: Mapping[str, Any], architectures: Mapping[str, str]) -> dict[str, Any]:
     """A config.json's table with its head and number of labels as fields. Raises CheckpointError for another head."""
     named = [name for name in table.get("architectures") or [next(iter(architectures))] if name]
     if named[0] not in architectures:
         raise CheckpointError(f"config.json: architectures is {named}; expected one of {', '.join(architectures)}.")
     head = architectures[named[0]]
-    labels = len(table["id2label"]) if table.get("id2label") and head in ("classes", "tokens") else 2
+    labels = len(table["id2label"]) if table.get("id2label") and head in LABELLED else 2
     return {**table, "head": head, "num_labels": labels}
-
-
-def without_head(table: dict[str, Any]) -> dict[str, Any]:
-    """The same table as it is published, where architectures and labels say what the head is."""
-    labels = {str(i): f"LABEL_{i}" for i in range(table.pop("num_labels"))}
-    head = table.pop("head")
-    return {**table, "id2label": labels} if head in ("classes", "tokens") else table
-
-
-def architecture_of(head: str, architectures: Mapping[str, str]) -> str:
-    """What the published name of the class with this head is."""
-    return next(name for name, kind in architectures.items() if kind == head)
 
 
 def both(**names: str) -> tuple[Weight, ...]:
@@ -276,6 +297,11 @@ def both(**names: str) -> tuple[Weight, ...]:
         for ours, theirs in names.items()
         for part in ("weight", "bias")
     )
+
+
+def layers(theirs: str, ours: str = "blocks.*", **names: str) -> tuple[Weight, ...]:
+    """Weight and bias of the parts of layers, as ``both`` has them."""
+    return tuple(row._replace(theirs=f"{theirs}.{row.theirs}", ours=f"{ours}.{row.ours}") for row in both(**names))
 
 
 def prefixed(prefix: str, rows: tuple[Weight, ...]) -> tuple[Weight, ...]:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from groundup.models.config import (
-    architecture_of,
-    both,
-    other_heads,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
+from groundup.models.config import both, layers, other_heads, write_config
 from groundup.nn.activations import gelu
 from groundup.nn.norm import LayerNorm
 from groundup.nn.regularisation import DropPath
@@ -47,15 +39,9 @@ class ConvNextConfig:
         "ConvNextForImageClassification": "classes",
     }
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
     def to_dict(self) -> dict[str, Any]:
         """The table of a config.json that transformers and others read."""
-        table = without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
-        return {**table, "num_stages": len(self.depths)}
+        return {**write_config(self), "num_stages": len(self.depths)}
 
 
 HEADS = {"states": (), "classes": both(head="classifier")}
@@ -63,17 +49,9 @@ LAYER, BLOCK = "convnext.encoder.stages.*.layers.*", "stages.*.blocks.*"
 BODY = (
     *both(stem="convnext.embeddings.patch_embeddings", stem_norm="convnext.embeddings.layernorm"),
     *both(norm="convnext.layernorm"),
-    *(
-        Weight(f"convnext.encoder.stages.*.downsampling_layer.{i}.{part}", f"stages.*.{name}.{part}")
-        for i, name in enumerate(("shrink_norm", "shrink"))
-        for part in ("weight", "bias")
-    ),
+    *layers("convnext.encoder.stages.*.downsampling_layer", "stages.*", shrink_norm="0", shrink="1"),
     Weight(f"{LAYER}.layer_scale_parameter", f"{BLOCK}.scale"),
-    *(
-        Weight(f"{LAYER}.{theirs}.{part}", f"{BLOCK}.{ours}.{part}")
-        for theirs, ours in (("dwconv", "mix"), ("layernorm", "norm"), ("pwconv1", "up"), ("pwconv2", "down"))
-        for part in ("weight", "bias")
-    ),
+    *layers(LAYER, BLOCK, mix="dwconv", norm="layernorm", up="pwconv1", down="pwconv2"),
 )
 
 

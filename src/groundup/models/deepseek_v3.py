@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from groundup.models.config import EMBEDDED, FEED_FORWARD, NORMS, OLD_TABLES, TIED, DecoderConfig, experts
 from groundup.nn.attention import LatentAttention
-from groundup.nn.decoder import Block, Decoder, start_small
+from groundup.nn.decoder import Decoder, start_small
 from groundup.nn.experts import MixtureOfExperts, SigmoidRouter
 from groundup.nn.feed_forward import GatedFeedForward
 from groundup.nn.weights import Transform, Weight
@@ -118,12 +118,7 @@ class DeepseekV3(Decoder):
         self.config = config
         positions = config.rotary(config.qk_rope_head_dim)
         blocks = (
-            Block(
-                config.latent_attention(),
-                config.feed_forward(layer),
-                (config.norm(), config.norm()),
-                positions,
-            )
+            config.block(config.latent_attention(), positions, config.feed_forward(layer))
             for layer in range(config.num_hidden_layers)
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from groundup.models.config import (
-    architecture_of,
-    both,
-    other_heads,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
-from groundup.models.vit import PatchEmbedding, embedded, layers, start
+from groundup.models.config import both, layers, other_heads
+from groundup.models.vit import PatchEmbedding, embedded, start
 from groundup.nn.activations import gelu
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import PreNormBlock, Surroundings
@@ -57,15 +49,6 @@ class Dinov2Config:
     INERT: ClassVar = frozenset({"out_features", "out_indices", "reshape_hidden_states", "stage_names"})
     OFFERED: ClassVar = {"num_labels": "num_classes", "num_channels": "in_channels"}
     ARCHITECTURES: ClassVar[Mapping[str, str]] = {"Dinov2Model": "states", "Dinov2ForImageClassification": "classes"}
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
 
     @property
     def gated_width(self) -> int:

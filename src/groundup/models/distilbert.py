@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from torch import nn
 
 from groundup.models.bert import Head, start, token_head
-from groundup.models.config import (
-    architecture_of,
-    both,
-    other_heads,
-    prefixed,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
+from groundup.models.config import both, layers, other_heads, prefixed
 from groundup.nn.activations import gelu, relu
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import Encoder, PostNormBlock, SentenceHead, TextEmbedding, WordHead
@@ -54,15 +45,6 @@ class DistilBertConfig:
         "DistilBertForQuestionAnswering": "spans",
     }
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
-
     def norm(self) -> LayerNorm:
         """A norm over the hidden size."""
         return LayerNorm(in_features=self.dim, eps=1e-12)
@@ -71,20 +53,17 @@ class DistilBertConfig:
 BODY = (
     Weight("embeddings.word_embeddings.weight", "embedding.words.weight"),
     Weight("embeddings.position_embeddings.weight", "embedding.places.weight"),
-    *(Weight(f"embeddings.LayerNorm.{part}", f"embedding.norm.{part}") for part in ("weight", "bias")),
-    *(
-        Weight(f"transformer.layer.*.{theirs}.{part}", f"blocks.*.{ours}.{part}")
-        for theirs, ours in (
-            ("attention.q_lin", "attention.query"),
-            ("attention.k_lin", "attention.key"),
-            ("attention.v_lin", "attention.value"),
-            ("attention.out_lin", "attention.output"),
-            ("sa_layer_norm", "attended_norm"),
-            ("ffn.lin1", "feed_forward.up"),
-            ("ffn.lin2", "feed_forward.down"),
-            ("output_layer_norm", "fed_norm"),
-        )
-        for part in ("weight", "bias")
+    *both(embedding__norm="embeddings.LayerNorm"),
+    *layers(
+        "transformer.layer.*",
+        attention__query="attention.q_lin",
+        attention__key="attention.k_lin",
+        attention__value="attention.v_lin",
+        attention__output="attention.out_lin",
+        attended_norm="sa_layer_norm",
+        feed_forward__up="ffn.lin1",
+        feed_forward__down="ffn.lin2",
+        fed_norm="output_layer_norm",
     ),
 )
 HEADS: Mapping[str, tuple[Weight, ...]] = {

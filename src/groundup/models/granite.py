@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from groundup.models.config import OLD_TABLES, STANDARD, TIED, DecoderConfig
-from groundup.nn.decoder import Block, Decoder, start_small
-from groundup.nn.feed_forward import GatedFeedForward
+from groundup.nn.decoder import Decoder, start_small
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,12 +42,8 @@ class Granite(Decoder):
         self.config = config
         positions = config.rotary()
         blocks = (
-            Block(
-                config.attention(scale=config.attention_multiplier),
-                GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
-                (config.norm(), config.norm()),
-                positions,
-                config.residual_multiplier,
+            config.block(
+                config.attention(scale=config.attention_multiplier), positions, scale=config.residual_multiplier
             )
             for _ in range(config.num_hidden_layers)
         )

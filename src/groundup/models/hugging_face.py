@@ -63,7 +63,7 @@ class Family(Protocol):
     CONFIG: Any
     """Its dataclass (see ``groundup.models.config``)."""
     ARCHITECTURE: str
-    """What config.json calls the class that others read it with."""
+    """What config.json calls the class that others read it with; its config tells where that hangs on the head."""
     WEIGHTS: tuple[Weight, ...]
     """Published name, our name; a property where it depends on the sizes."""
     UNUSED: tuple[str, ...]
@@ -114,7 +114,7 @@ def read_folder(
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
         model: Any = family.from_config(config) if hasattr(family, "from_config") else family(config)
     tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
-    if getattr(config, "head", "words") != "words":
+    if hasattr(config, "ARCHITECTURES") and config.head != "words":  # a decoder's head is always one of words
         tied = {}
     tied = {**tied, **getattr(family, "COPIES", {})}
     tensors = _prefixed(_all_tensors(folder), getattr(family, "PREFIX", ""), model)
@@ -142,7 +142,9 @@ def write_folder(
     tensors = write_names(model.state_dict(), model.WEIGHTS)
     if getattr(model.config, "head", None) == "states":  # published without the prefix that tells body from head
         tensors = {name.removeprefix(model.PREFIX): tensor for name, tensor in tensors.items()}
-    write = getattr(model.config, "to_dict", None) or functools.partial(write_config, model.config, model.ARCHITECTURE)
+    write = getattr(model.config, "to_dict", None) or functools.partial(
+        write_config, model.config, getattr(model, "ARCHITECTURE", "")
+    )
     config = {**write(), "dtype": str(next(model.parameters()).dtype).removeprefix("torch.")}
     shards = _shards(tensors, shard_bytes)
     names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]

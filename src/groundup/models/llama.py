@@ -12,38 +12,20 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundup.core.errors import CheckpointError, RecipeError
-from groundup.models.config import OLD_TABLES, STANDARD, TIED, read_config, write_config
-from groundup.nn.attention import Attention
-from groundup.nn.decoder import Block, Decoder
-from groundup.nn.feed_forward import GatedFeedForward
+from groundup.models.config import OLD_TABLES, STANDARD, TIED, DecoderConfig, read_config, write_config
+from groundup.nn.decoder import Decoder
 from groundup.nn.init import initialise, normal
-from groundup.nn.norm import RMSNorm
 from groundup.nn.rope import Rotary
 
 HEAD_SIZE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LlamaConfig:
+class LlamaConfig(DecoderConfig):
     """The sizes of a Llama, under the names of its published config.json."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int = 2048
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    rope_scaling: Mapping[str, Any] | None = None
-    tie_word_embeddings: bool = False
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
 
     FIXED: ClassVar[Mapping[str, Any]] = {
         "model_type": "llama",
@@ -52,16 +34,16 @@ class LlamaConfig:
         "mlp_bias": False,
     }
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        size = self.hidden_size // self.num_attention_heads
+        if self.head_dim not in (size, None):
+            raise CheckpointError(f"config.json: head_dim is {self.head_dim}; this family is written for {size}.")
+
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, as ``read_config`` does."""
-        if table.get("hidden_size") and table.get("num_attention_heads"):
-            size = table["hidden_size"] // table["num_attention_heads"]
-            if table.get("head_dim") not in (size, None):
-                raise CheckpointError(
-                    f"config.json: head_dim is {table['head_dim']}; this family is written for {size}."
-                )
-        return read_config(cls, {name: value for name, value in table.items() if name != "head_dim"}, ignore)
+        """Read a config.json's table, as ``read_config`` does; the size of a head, which is no choice, stays open."""
+        return dataclasses.replace(read_config(cls, table, ignore), head_dim=None)
 
     def to_dict(self) -> dict[str, Any]:
         """The table of a config.json that transformers and others read."""
@@ -111,10 +93,9 @@ class Llama(Decoder):
             tie_word_embeddings=tie_word_embeddings,
         )
         positions = Rotary(config.hidden_size // config.num_attention_heads, rope_theta, rope_scaling)
-        blocks = [_block(config, positions, dropout) for _ in range(config.num_hidden_layers)]
-        head = None if tie_word_embeddings else nn.Linear(config.hidden_size, vocab_size, bias=False)
-        norm = RMSNorm(in_features=config.hidden_size, eps=rms_norm_eps)
-        super().__init__(nn.Embedding(vocab_size, config.hidden_size), blocks, norm, head, dropout=dropout)
+        blocks = [config.block(config.attention(), positions, dropout=dropout) for _ in range(config.num_hidden_layers)]
+        head = config.head()
+        super().__init__(config.embedding(), blocks, config.norm(), head, dropout=dropout)
         initialise(self, _initial(config))
 
     @classmethod
@@ -124,19 +105,6 @@ class Llama(Decoder):
         model = cls(**{name: value for name, value in vars(config).items() if name in names})
         model.config = config
         return model
-
-
-def _block(config: LlamaConfig, positions: Rotary, dropout: float) -> Block:
-    return Block(
-        Attention(config.num_attention_heads, config.num_key_value_heads, in_features=config.hidden_size),
-        GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
-        (
-            RMSNorm(in_features=config.hidden_size, eps=config.rms_norm_eps),
-            RMSNorm(in_features=config.hidden_size, eps=config.rms_norm_eps),
-        ),
-        positions,
-        dropout=dropout,
-    )
 
 
 def _sizes(

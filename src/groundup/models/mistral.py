@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from groundup.models.config import OLD_TABLES, STANDARD, TIED, DecoderConfig
-from groundup.nn.decoder import Block, Decoder, start_small
-from groundup.nn.feed_forward import GatedFeedForward
+from groundup.nn.decoder import Decoder, start_small
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +33,7 @@ class Mistral(Decoder):
         self.config = config
         positions = config.rotary()
         blocks = (
-            Block(
-                config.attention(window=config.sliding_window),
-                GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
-                (config.norm(), config.norm()),
-                positions,
-            )
+            config.block(config.attention(window=config.sliding_window), positions)
             for _ in range(config.num_hidden_layers)
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from groundup.models.config import ATTENTION, EMBEDDED, NORMS, OLD_TABLES, TIED, DecoderConfig, experts
-from groundup.nn.decoder import Block, Decoder, start_small
+from groundup.nn.decoder import Decoder, start_small
 from groundup.nn.experts import MixtureOfExperts
 from groundup.nn.weights import Weight
 
@@ -46,16 +46,15 @@ class Mixtral(Decoder):
         self.config = config
         positions = config.rotary()
         blocks = (
-            Block(
+            config.block(
                 config.attention(window=config.sliding_window),
+                positions,
                 MixtureOfExperts(
                     config.num_local_experts,
                     config.num_experts_per_tok,
                     config.intermediate_size,
                     in_features=config.hidden_size,
                 ),
-                (config.norm(), config.norm()),
-                positions,
             )
             for _ in range(config.num_hidden_layers)
         )

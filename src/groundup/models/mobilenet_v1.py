@@ -5,20 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundup.models.config import (
-    architecture_of,
-    both,
-    other_heads,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
+from groundup.models.config import both, other_heads
 from groundup.models.resnet import NORM_PARTS, start
 from groundup.nn.conv_norm import ConvNorm
 from groundup.nn.weights import Weight
@@ -51,15 +43,6 @@ class MobileNetV1Config:
         "MobileNetV1Model": "states",
         "MobileNetV1ForImageClassification": "classes",
     }
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
 
     def widths(self) -> list[int]:
         """Channels behind the stem and behind each pair of convolutions."""

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundup.models.config import (
-    architecture_of,
-    both,
-    other_heads,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
+from groundup.models.config import both, other_heads
 from groundup.models.resnet import NORM_PARTS, start
 from groundup.nn.conv_norm import ConvNorm
 from groundup.nn.weights import Weight
@@ -55,15 +47,6 @@ class MobileNetV2Config:
         "MobileNetV2Model": "states",
         "MobileNetV2ForImageClassification": "classes",
     }
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
 
     def rounded(self, channels: float) -> int:
         """The nearest multiple of depth_divisible_by, at most a tenth below."""

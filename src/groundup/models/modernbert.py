@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from torch import Tensor, nn
 
 from groundup.models.bert import Head
-from groundup.models.config import architecture_of, read_config, windows, with_head, without_head, write_config
+from groundup.models.config import read_config, windows
 from groundup.nn.activations import gelu
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import Encoder, PreNormBlock, SentenceHead, TextEmbedding, WordHead
@@ -77,11 +77,7 @@ class ModernBertConfig:
         if isinstance(rope, Mapping) and "full_attention" in rope:
             far, near = rope["full_attention"], rope.get("sliding_attention", {})
             table = {**table, "global_rope_theta": far["rope_theta"], "local_rope_theta": near.get("rope_theta", 1e4)}
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
+        return read_config(cls, table, ignore)
 
     def norm(self) -> LayerNorm:
         """A norm over the hidden size."""

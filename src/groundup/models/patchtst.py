@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from groundup.core.errors import CheckpointError, RecipeError
-from groundup.models.config import both, read_config, with_head, write_config
+from groundup.models.config import both, layers, read_config, with_head, write_config
 from groundup.models.dlinear import need_target
-from groundup.models.vit import layers
 from groundup.nn.activations import gelu
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import PostNormBlock, PreNormBlock, Surroundings

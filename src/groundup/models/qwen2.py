@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from groundup.models.config import BIASES, OLD_TABLES, STANDARD, TIED, DecoderConfig, windows
-from groundup.nn.decoder import Block, Decoder, start_small
-from groundup.nn.feed_forward import GatedFeedForward
+from groundup.nn.decoder import Decoder, start_small
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,13 +44,7 @@ class Qwen2(Decoder):
         self.config = config
         positions = config.rotary()
         blocks = (
-            Block(
-                config.attention(window=window, bias="inputs"),
-                GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
-                (config.norm(), config.norm()),
-                positions,
-            )
-            for window in config.windows()
+            config.block(config.attention(window=window, bias="inputs"), positions) for window in config.windows()
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())
         start_small(self)

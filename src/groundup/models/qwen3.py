@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 from groundup.models.config import BIASES, HEAD_NORMS, OLD_TABLES, STANDARD, TIED
 from groundup.models.qwen2 import Qwen2Config
-from groundup.nn.decoder import Block, Decoder, start_small
-from groundup.nn.feed_forward import GatedFeedForward
+from groundup.nn.decoder import Decoder, start_small
 from groundup.nn.norm import RMSNorm
 
 
@@ -38,12 +37,7 @@ class Qwen3(Decoder):
         positions = config.rotary()
         norm = functools.partial(RMSNorm, eps=config.rms_norm_eps)
         blocks = (
-            Block(
-                config.attention(window=window, bias=config.attention_bias, norm=norm),
-                GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
-                (config.norm(), config.norm()),
-                positions,
-            )
+            config.block(config.attention(window=window, bias=config.attention_bias, norm=norm), positions)
             for window in config.windows()
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from groundup.models.config import BIASES, HEAD_NORMS, OLD_TABLES, STANDARD, TIED, DecoderConfig, experts
-from groundup.nn.decoder import Block, Decoder, start_small
+from groundup.nn.decoder import Decoder, start_small
 from groundup.nn.experts import MixtureOfExperts
 from groundup.nn.feed_forward import GatedFeedForward
 from groundup.nn.norm import RMSNorm
@@ -71,11 +71,10 @@ class Qwen3Moe(Decoder):
         norm = functools.partial(RMSNorm, eps=config.rms_norm_eps)
         window = config.sliding_window if config.use_sliding_window else None
         blocks = (
-            Block(
+            config.block(
                 config.attention(window=window, bias=config.attention_bias, norm=norm),
-                config.feed_forward(layer),
-                (config.norm(), config.norm()),
                 positions,
+                config.feed_forward(layer),
             )
             for layer in range(config.num_hidden_layers)
         )

@@ -7,20 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundup.core.errors import RecipeError
-from groundup.models.config import (
-    architecture_of,
-    other_heads,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
+from groundup.models.config import both, other_heads
 from groundup.nn.conv_norm import ConvNorm
 from groundup.nn.weights import Weight
 
@@ -50,20 +43,8 @@ class ResNetConfig:
         "ResNetForImageClassification": "classes",
     }
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
-
-
-HEADS = {
-    "states": (),
-    "classes": tuple(Weight(f"classifier.1.{part}", f"head.{part}") for part in ("weight", "bias")),
-}
+HEADS = {"states": (), "classes": both(head="classifier.1")}
 
 
 def _steps(theirs: str, ours: str) -> list[Weight]:

@@ -9,12 +9,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
-
-from groundup.models.bert import BODY, BertConfig, norm_of, post_norm_block, start, token_head
+from groundup.models.bert import BODY, BertConfig, embedding_of, head_of, post_norm_block, start
 from groundup.models.config import both, other_heads, prefixed
-from groundup.nn.activations import gelu, tanh
-from groundup.nn.encoder import Encoder, SentenceHead, TextEmbedding, WordHead
+from groundup.nn.encoder import Encoder
 from groundup.nn.weights import Weight
 
 
@@ -55,6 +52,7 @@ class Roberta(Encoder):
 
     CONFIG = RobertaConfig
     PREFIX = "roberta."
+    new_head = staticmethod(head_of)
     TIED: ClassVar[Mapping[str, str]] = {
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
@@ -62,28 +60,9 @@ class Roberta(Encoder):
 
     def __init__(self, config: RobertaConfig) -> None:
         self.config = config
-        embedding = TextEmbedding(
-            config.vocab_size,
-            config.hidden_size,
-            norm_of(config),
-            config.max_position_embeddings,
-            config.type_vocab_size,
-            first=config.pad_token_id + 1,
-            dropout=config.hidden_dropout_prob,
-        )
         blocks = (post_norm_block(config) for _ in range(config.num_hidden_layers))
-        super().__init__(embedding, blocks, None, self.new_head(config))
+        super().__init__(embedding_of(config, config.pad_token_id + 1), blocks, None, self.new_head(config))
         start(self)
-
-    @staticmethod
-    def new_head(config: RobertaConfig) -> nn.Module | None:
-        """A head as the config says."""
-        width, dropout = config.hidden_size, config.hidden_dropout_prob
-        if config.head == "words":
-            return WordHead(width, config.vocab_size, gelu, norm_of(config), tied=config.tie_word_embeddings)
-        if config.head == "classes":
-            return SentenceHead(width, config.num_labels, tanh, dropout=dropout)
-        return token_head(config.head, width, config.num_labels, dropout)
 
     @property
     def WEIGHTS(self) -> tuple[Weight, ...]:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from groundup.models.config import OLD_TABLES, STANDARD, TIED, DecoderConfig, windows
-from groundup.nn.decoder import Block, Decoder, start_small
-from groundup.nn.feed_forward import GatedFeedForward
+from groundup.nn.decoder import Decoder, start_small
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,12 +53,7 @@ class SmolLM3(Decoder):
         window = config.sliding_window if config.use_sliding_window else None
         seen = windows(config.layer_types, config.num_hidden_layers, window)
         blocks = (
-            Block(
-                config.attention(window=window),
-                GatedFeedForward(config.intermediate_size, in_features=config.hidden_size),
-                (config.norm(), config.norm()),
-                positions if turned else None,
-            )
+            config.block(config.attention(window=window), positions if turned else None)
             for window, turned in zip(seen, config.turned(), strict=True)
         )
         super().__init__(config.embedding(), blocks, config.norm(), config.head())

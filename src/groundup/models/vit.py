@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundup.core.errors import DataError
-from groundup.models.config import (
-    architecture_of,
-    both,
-    other_heads,
-    read_config,
-    with_head,
-    without_head,
-    write_config,
-)
+from groundup.models.config import both, layers, other_heads
 from groundup.nn.activations import gelu
 from groundup.nn.attention import Attention
 from groundup.nn.encoder import PreNormBlock, Surroundings
@@ -50,26 +42,8 @@ class ViTConfig:
     OFFERED: ClassVar = {"num_labels": "num_classes", "num_channels": "in_channels"}
     ARCHITECTURES: ClassVar[Mapping[str, str]] = {"ViTModel": "states", "ViTForImageClassification": "classes"}
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> Self:
-        """Read a config.json's table, the head by its ``architectures``."""
-        return read_config(cls, with_head(table, cls.ARCHITECTURES), ignore)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table of a config.json that transformers and others read."""
-        return without_head(write_config(self, architecture_of(self.head, self.ARCHITECTURES)))
-
 
 HEADS = {"states": (), "classes": both(head="classifier")}
-
-
-def layers(theirs: str, ours: str = "blocks.*", **names: str) -> tuple[Weight, ...]:
-    """Rows of a layer's parts, by our name."""
-    return tuple(
-        Weight(f"{theirs}.{name}.{part}", f"{ours}.{own.replace('__', '.')}.{part}")
-        for own, name in names.items()
-        for part in ("weight", "bias")
-    )
 
 
 def embedded(family: str) -> tuple[Weight, ...]:

@@ -15,7 +15,7 @@ from groundup.core.errors import RecipeError
 from groundup.core.use import Use, make
 from groundup.nn.attending import Score, attend
 from groundup.nn.cache import KeyValueCache
-from groundup.nn.kinds import SERIES
+from groundup.nn.kinds import SERIES, divisors
 from groundup.nn.masks import full_mask, kept_of, triangle
 from groundup.nn.norm import RMSNorm
 from groundup.nn.positions import ALiBi, Rotary
@@ -55,7 +55,9 @@ class Attention(nn.Module):
         groups = num_key_value_heads or num_heads
         self.head_dim = head_dim or _head_dim("Attention", num_heads, groups, in_features)
         if num_heads % groups:
-            raise RecipeError(f"Attention: {groups} key/value heads must divide the {num_heads} heads.")
+            raise RecipeError(
+                f"Attention: {groups} key/value heads must divide the {num_heads} heads; take {divisors(num_heads)}."
+            )
         self.causal = causal
         self.window = window
         self.score = Score(scale, cap)
@@ -253,10 +255,14 @@ class LatentAttention(nn.Module):
 
 
 def _head_dim(layer: str, num_heads: int, groups: int, in_features: int) -> int:
-    if num_heads % groups or in_features % num_heads:
+    if num_heads < 1 or in_features % num_heads:
         raise RecipeError(
-            f"{layer}: {num_heads} heads over {in_features} features with {groups} key/value heads: "
-            "the heads must divide the features, and the key/value heads must divide the heads."
+            f"{layer}: {num_heads} heads must divide the {in_features} features; take {divisors(in_features)} of them, "
+            "or give head_dim."
+        )
+    if num_heads % groups:
+        raise RecipeError(
+            f"{layer}: {groups} key/value heads must divide the {num_heads} heads; take {divisors(num_heads)}."
         )
     return in_features // num_heads
 

@@ -5,6 +5,7 @@ Shapes: B batch, T steps, F features, C channels, H height, W width, D depth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from groundup.core.errors import RecipeError
 from groundup.core.use import Use
 from groundup.nn.init import start
-from groundup.nn.kinds import IMAGE, SERIES, VOLUME
+from groundup.nn.kinds import IMAGE, SERIES, VOLUME, divisors
 
 Init = Use | Callable[[Tensor], object] | None
 Padding = Literal["same", "valid"] | int
@@ -321,5 +322,6 @@ def _spread(layer: str, kernel: int, stride: int) -> int:
 def _demand_groups(layer: str, groups: int, into: int, out: int) -> None:
     if groups < 1 or into % groups or out % groups:
         raise RecipeError(
-            f"{layer}: {groups} groups must divide the {into} channels coming in and the {out} going out."
+            f"{layer}: {groups} groups must divide the {into} channels coming in and the {out} going out; "
+            f"take {divisors(math.gcd(into, out))}."
         )

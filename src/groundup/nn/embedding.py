@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from groundup.core.errors import RecipeError
 from groundup.core.use import Use
 from groundup.nn.init import start
-from groundup.nn.kinds import IMAGE, SERIES
+from groundup.nn.kinds import IMAGE, SERIES, divisors
 
 
 class Embedding(nn.Embedding):
@@ -38,7 +39,10 @@ class Patches(nn.Module):
     def __init__(self, features: int, size: int = 16, *, input_shape: tuple[int, ...], bias: bool = True) -> None:
         super().__init__()
         if len(input_shape) != 3 or input_shape[1] % size or input_shape[2] % size:
-            raise RecipeError(f"Patches: patches of {size} do not tile a sample of shape {tuple(input_shape)}.")
+            fitting = f"; take {divisors(math.gcd(*input_shape[1:]))}" if len(input_shape) == 3 else ""
+            raise RecipeError(
+                f"Patches: patches of {size} do not tile a sample of shape {tuple(input_shape)}{fitting}."
+            )
         self.projection = nn.Conv2d(input_shape[0], features, size, size, bias=bias)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from groundup.core.errors import RecipeError
 from groundup.core.patterns import matching
+from groundup.core.report import StartedWeight
 from groundup.core.use import Use, make
 
 __all__ = [
@@ -232,8 +233,8 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight [out, in, *kernel]; a tensor with fewer than two dimensions has none."""
     if tensor.ndim < 2:
         raise RecipeError(
-            f"init: a tensor of shape {tuple(tensor.shape)} has no fan_in; "
-            "choose a pattern that matches weights alone, or zeros, constant, normal or uniform for it."
+            f"init: a tensor of shape {tuple(tensor.shape)} has no fan_in; choose a pattern that matches matrices "
+            "alone, such as '*.weight', or zeros, constant, normal or uniform for it."
         )
     places = math.prod(tensor.shape[2:])
     return tensor.shape[1] * places, tensor.shape[0] * places
@@ -242,16 +243,48 @@ def fans(tensor: Tensor) -> tuple[int, int]:
 def initialise(model: nn.Module, rules: Sequence[tuple[str, Callable[[Tensor], object]]]) -> list[str]:
     """Fill each parameter whose name matches a rule's pattern by its function, rule by rule; the names filled.
 
-    Raises RecipeError for a pattern that matches no parameter.
+    Raises RecipeError for a pattern that matches no parameter, or one that its function cannot fill.
     """
     parameters = dict(model.named_parameters())
     filled: dict[str, None] = {}
     for index, (pattern, function) in enumerate(rules):
         for name in matching(parameters, pattern, f"init[{index}].where"):
-            with torch.no_grad():
-                function(parameters[name])
+            try:
+                _fill(parameters[name], function)
+            except (RecipeError, ValueError, RuntimeError) as error:
+                said = str(error).removeprefix("init: ")
+                raise RecipeError(f"init[{index}].where: {pattern!r} matches {name!r}: {said}") from error
             filled[name] = None
     return list(filled)
+
+
+def started_weights(model: nn.Module) -> tuple[StartedWeight, ...]:
+    """Every parameter that an initialiser filled: the deviation that it promises, and the one that is there.
+
+    Those that torch filled by its own defaults are not among them, nor the gates of recurrent layers.
+    """
+    found = []
+    for name, parameter in model.named_parameters():
+        function = getattr(parameter, FILLED_BY, None)
+        if function is None or parameter.is_meta:
+            continue
+        promised = promised_variance(function, parameter)
+        plain = function.func if isinstance(function, functools.partial) else function
+        called = getattr(plain, "__name__", type(plain).__name__)
+        deviation = None if promised is None else math.sqrt(promised)
+        actual = float(parameter.detach().float().std(correction=0))
+        found.append(StartedWeight(name, called, deviation, actual, parameter.numel()))
+    return tuple(found)
+
+
+FILLED_BY = "filled_by"
+"""The attribute of a parameter that holds the initialiser which filled it last."""
+
+
+def _fill(parameter: Tensor, function: Callable[[Tensor], object]) -> None:
+    with torch.no_grad():
+        function(parameter)
+    setattr(parameter, FILLED_BY, function)
 
 
 def start(weight: Tensor, bias: Tensor | None, init: Use | Callable[[Tensor], object] | None) -> None:
@@ -261,7 +294,6 @@ def start(weight: Tensor, bias: Tensor | None, init: Use | Callable[[Tensor], ob
     function = make(init, "init") if isinstance(init, Use) else init
     if not callable(function):
         raise RecipeError(f"init: read {init!r}, expected an initialiser such as {{ use = 'he_normal' }}.")
-    with torch.no_grad():
-        function(weight)
-        if bias is not None:
-            nn.init.zeros_(bias)
+    _fill(weight, function)
+    if bias is not None:
+        nn.init.zeros_(bias)

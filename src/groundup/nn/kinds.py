@@ -6,3 +6,10 @@ ROW = ("features",)
 SERIES = ("steps", "features")
 IMAGE = ("channels", "height", "width")
 VOLUME = ("channels", "depth", "height", "width")
+
+
+def divisors(number: int) -> str:
+    """What divides a size, as an error offers it: "1, 2, 4 or 8"; of many the smallest and the size itself."""
+    found = [str(part) for part in range(1, number + 1) if number % part == 0]
+    found = found if len(found) <= 10 else [*found[:9], found[-1]]
+    return " or ".join(filter(None, (", ".join(found[:-1]), *found[-1:])))

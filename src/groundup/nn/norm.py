@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from groundup.core.errors import RecipeError
-from groundup.nn.kinds import IMAGE, SERIES, VOLUME
+from groundup.nn.kinds import IMAGE, SERIES, VOLUME, divisors
 
 
 class RMSNorm(nn.Module):
@@ -76,7 +76,9 @@ class BatchNorm1d(nn.BatchNorm1d):
         super().__init__(in_features, eps, momentum)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, F] or [B, T, F] -> the same shape."""
+        """[B, F] or [B, T, F] -> the same shape. Raises ValueError for images, whose channels are first."""
+        if input.ndim > 3:
+            raise ValueError("it takes rows and series; BatchNorm2d takes images, BatchNorm3d volumes")
         if input.ndim == 2:
             return super().forward(input)
         return super().forward(input.flatten(0, -2)).view(input.shape)
@@ -114,7 +116,9 @@ class GroupNorm(nn.GroupNorm):
 
     def __init__(self, groups: int, *, in_channels: int, eps: float = 1e-5) -> None:
         if groups < 1 or in_channels % groups:
-            raise RecipeError(f"GroupNorm: {groups} groups must divide the {in_channels} channels.")
+            raise RecipeError(
+                f"GroupNorm: {groups} groups must divide the {in_channels} channels; take {divisors(in_channels)}."
+            )
         super().__init__(groups, in_channels, eps)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from groundup.nn.kinds import IMAGE, ROW, SERIES, VOLUME
 
 Shape = tuple[int, ...]
 Path = list[tuple[str, Shape]]
+Join = Literal["concatenate", "add", "multiply", "mean"]
+JOINS: tuple[str, ...] = get_args(Join)
 
 
 class LayerError(RecipeError):
@@ -43,10 +45,14 @@ class Sequential(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList()
         open_place = _last_open(layers) if out_features is not None else None
-        path: Path = [("input", tuple(input_shape))]
+        self.path: Path = [("input", tuple(input_shape))]
+        path = self.path
         for place, use in enumerate(layers):
             where = f"layers[{place}]"
             layer = _make(use, where, path, out_features if place == open_place else None)
+            if place and takes_ids(layer):
+                kind = type(layer).__name__
+                raise LayerError(f"{where} ({kind}) takes whole numbers, and must stand first. So far: {_show(path)}.")
             path.append((use.target.rpartition(":")[2], _shape_after(layer, where, path, use.arguments)))
             self.layers.append(layer)
         self.input_shape, self.output_shape = path[0][1], path[-1][1]
@@ -79,11 +85,11 @@ class Residual(nn.Module):
         width = series_or_row if shape and _last_open(layers) is not None else None
         self.inner = Sequential(_closed(layers, width), shape)
         if self.inner.output_shape != shape:
-            path = [("input", shape), ("layers", self.inner.output_shape)]
             mend = f"Give the last layer {shape[0]} channels, and none a stride."
             if len(shape) <= 2:
                 mend = f"Leave the size of the last Dense open, or make it {shape[-1]}."
-            raise LayerError(f"the layers of a Residual must give back the shape they take: {_show(path)}. {mend}")
+            path = _show(self.inner.path)
+            raise LayerError(f"the layers of a Residual must give back the shape they take: {path}. {mend}")
         self.output_shape = shape
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -102,11 +108,13 @@ class Parallel(nn.Module):
     def __init__(
         self,
         branches: Sequence[Sequence[Use]],
-        join: Literal["concatenate", "add", "multiply", "mean"] = "concatenate",
+        join: Join = "concatenate",
         *,
         input_shape: Sequence[int],
     ) -> None:
         super().__init__()
+        if join not in JOINS:
+            raise LayerError(f"join: read {join!r}, expected one of {', '.join(JOINS)}.")
         self.join = join
         self.branches = nn.ModuleList()
         shapes: list[Shape] = []
@@ -149,8 +157,7 @@ class Repeat(nn.Module):
             block = _nested(where, layers, shape, joint="")
             self.blocks.append(block)
             if shared and times > 1 and block.output_shape != shape:
-                path = [("input", shape), ("layers", block.output_shape)]
-                raise LayerError(f"shared layers must give back the shape they take: {_show(path)}.")
+                raise LayerError(f"shared layers must give back the shape they take: {_show(block.path)}.")
             shape = block.output_shape
         self.takes_ids = takes_ids(self.blocks[0])
         self.output_shape = shape
@@ -221,7 +228,8 @@ def _make(use: Use, where: str, path: Path, out_features: int | None) -> nn.Modu
         layer = make(use, "layers", where=where, **available)
     except LayerError as error:
         joint = "." if str(error).startswith(("layers", "branches")) else ": "
-        raise LayerError(f"{where}{joint}{error}") from error
+        before = f" Before it: {_show(path)}." if len(path) > 1 else ""
+        raise LayerError(f"{where}{joint}{error}{before}") from error
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise LayerError(f"{where} ({use.target}): {error}. So far: {_show(path)}.") from error
     except GroundupError as error:
@@ -266,7 +274,10 @@ def _shape_after(layer: nn.Module, where: str, path: Path, given: Mapping[str, A
             f"{where} ({type(layer).__name__}) gives {type(output).__name__}, and the next layer takes one tensor. "
             f"Wrap it in a class whose forward gives the tensor alone. So far: {_show(path)}."
         )
-    return tuple(output.shape[1:])
+    found = tuple(output.shape[1:])
+    if 0 in found:
+        raise LayerError(f"{where} ({type(layer).__name__}) gives {found}: nothing is left. So far: {_show(path)}.")
+    return found
 
 
 def _what_fits(takes: Sequence[str], shape: Shape) -> str:

@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 
 from groundup.core.errors import RecipeError
 from groundup.core.processor import has_bf16
-from groundup.optim.optimizers import fused_runs
+from groundup.optim.optimizers import fused_runs, loss_of
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic a x + b x^3 + c x^5, chosen by Keller Jordan for the steepest rise at 0."""
@@ -84,10 +84,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             if group["role"] == "hidden":
                 self._step_matrices(group)

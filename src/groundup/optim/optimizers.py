@@ -85,10 +85,7 @@ class Lion(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             first, second = group["betas"]
             params = [p for p in group["params"] if p.grad is not None]
@@ -103,6 +100,14 @@ class Lion(torch.optim.Optimizer):
             torch._foreach_add_(params, directions, alpha=-group["lr"])
             torch._foreach_lerp_(momenta, gradients, 1 - second)
         return loss
+
+
+def loss_of(closure: Callable[[], float] | None) -> float | None:
+    """What a closure gives, its gradients kept while the step itself has none."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def _fused(params: ParamsT, fused: bool | None) -> tuple[ParamsT, bool]:

@@ -7,10 +7,12 @@ is computed and nothing is allocated: a model of any size, on the meta device to
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -21,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from groundup.core.batch import Batch, Loss
 from groundup.core.errors import GroundupError
+from groundup.core.misfit import layers_named
 from groundup.planning.timeline import Timeline, Watch, peak
 
 Objective = Callable[[nn.Module, Batch], Loss]
@@ -69,13 +72,26 @@ def simulate(
         with torch.random.fork_rng(devices):
             try:
                 shell = shell_of(model)
-                with FakeTensorMode(allow_non_fake_inputs=True):
+                with no_values():
                     return run(fake_stage(shell, batch), accumulate=accumulate).read()
             except ANY_FAULT as error:
                 return _measured(model, batch, functools.partial(run, accumulate=1), error)
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextlib.contextmanager
+def no_values() -> Iterator[None]:
+    """Within, operations give tensors that have a shape alone; torch's own report of one that fails is left out."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it prints a traceback, and whoever asked gets the error anyway
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def default_objective(model: nn.Module, batch: Batch) -> Loss:
@@ -237,12 +253,18 @@ def _measured(model: nn.Module, batch: Batch, run: Callable[[Stage], _Recording]
             f"the plan: {type(model).__name__} could not be carried out on tensors without values ({told}). "
             "Either it cannot take this batch, or it looks at values; then plan it with real weights."
         ) from error
+
+    def carried_out(part: Batch) -> _Recording:
+        stage = _real_stage(model, part)
+        with layers_named(stage.model):
+            return run(stage)
+
     try:
         if batch.num_samples <= 3:
-            return run(_real_stage(model, batch)).read(told)
-        two, three = (run(_real_stage(model, next(batch.parts(size)))) for size in (2, 3))
+            return carried_out(batch).read(told)
+        two, three = (carried_out(next(batch.parts(size))) for size in (2, 3))
         if len(two.events) != len(three.events):  # it did different things, so no line can be drawn
-            return run(_real_stage(model, batch)).read(told)
+            return carried_out(batch).read(told)
     except ANY_FAULT as second:
         raise GroundupError(
             f"the plan: {type(model).__name__} cannot take this batch: {type(second).__name__}: {second}."

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from groundup.core.batch import Batch
 from groundup.core.errors import GroundupError
+from groundup.core.misfit import layers_named
 from groundup.core.structure import Layer
 from groundup.planning.simulation import (
     ANY_FAULT,
@@ -22,6 +22,7 @@ from groundup.planning.simulation import (
     Whole,
     default_objective,
     fake_stage,
+    no_values,
     shell_of,
 )
 from groundup.planning.timeline import Timeline, Watch
@@ -42,13 +43,14 @@ def outline(model: nn.Module, batch: Batch, objective: Objective | None = None) 
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             try:
                 shell = shell_of(model)
-                with FakeTensorMode(allow_non_fake_inputs=True):
+                with no_values():
                     figures = _carry_out(fake_stage(shell, batch), objective)
             except ANY_FAULT:
                 if any(p.device.type == "meta" for p in model.parameters()):
                     raise
                 twin = copy.deepcopy(model)
-                figures = _carry_out(Stage(twin, {}, {}, batch, {}), objective)
+                with layers_named(twin):
+                    figures = _carry_out(Stage(twin, {}, {}, batch, {}), objective)
     except ANY_FAULT as error:
         raise GroundupError(
             f"{type(model).__name__} cannot take this batch: {type(error).__name__}: {error}."

@@ -3,7 +3,7 @@
 from groundup.proof.contract import contract, public_layers
 from groundup.proof.data import constant_target, end_of_text_learned, masks, no_leaks
 from groundup.proof.model import fits_memory, gradients, initial_loss, overfits_one_batch, same_outputs
-from groundup.proof.signal import signal
+from groundup.proof.signal import promised_scale, signal
 
 __all__ = [
     "constant_target",
@@ -15,6 +15,7 @@ __all__ = [
     "masks",
     "no_leaks",
     "overfits_one_batch",
+    "promised_scale",
     "public_layers",
     "same_outputs",
     "signal",

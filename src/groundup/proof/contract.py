@@ -65,7 +65,7 @@ def case_of(use: Use, input_shape: Sequence[int] | None = None) -> Case:
     shapes = (
         [tuple(input_shape)] if input_shape is not None else [s for s in SHAPES if not takes or len(takes) == len(s)]
     )
-    said: list[str] = []
+    said: dict[str, list[str]] = {}
     for shape in shapes:
         for ids in (False, True) if len(shape) <= 2 else (False,):
             given = (NUM_IDS,) if ids and input_shape is None and len(shape) == 2 else shape
@@ -74,16 +74,16 @@ def case_of(use: Use, input_shape: Sequence[int] | None = None) -> Case:
                 with torch.no_grad():
                     output = case.layer()(case.batch())
             except (RuntimeError, ValueError, TypeError, IndexError, GroundupError) as error:
-                said.append(
-                    f"{given}{' of ids' if ids else ''}: {str(error).splitlines()[0] if str(error) else error!r}"
-                )
+                reason = str(error).splitlines()[0] if str(error) else repr(error)
+                said.setdefault(reason, []).append(f"{given}{' of ids' if ids else ''}")
                 continue
             if not isinstance(output, Tensor):
                 raise RecipeError(f"{use.target}: gives {type(output).__name__}; a layer gives one tensor.")
             return case
+    tried = "; ".join(f"{', '.join(tries)}: {reason}" for reason, tries in said.items())
     raise RecipeError(
         f"{use.target}: takes none of the samples that were tried. Give its input_shape and its arguments, such as "
-        f"input_shape=[6,8] features=16. Tried: {'; '.join(dict.fromkeys(said))}"
+        f"input_shape=[6,8] features=16. Tried: {tried}"
     )
 
 

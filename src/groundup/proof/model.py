@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from groundup.core.batch import Batch, Loss
+from groundup.core.misfit import layers_named
 from groundup.core.plan import Plan, format_bytes
 from groundup.core.report import Check
 
@@ -46,7 +47,8 @@ def initial_loss(value: float, expected: float, tolerance: float = 0.25) -> Chec
 def gradients(model: nn.Module, objective: Objective, batch: Batch) -> Check:
     """One backward pass gives every trainable parameter a finite gradient, and frozen ones none.
 
-    The model is left as it was: gradients, modes, buffers (batch norm's statistics) and random states.
+    The model is left as it was: gradients, modes, buffers (batch norm's statistics) and random states. Raises
+    RecipeError, with its place, for a layer that does not fit what reaches it.
     """
     name = "gradients"
     named = list(model.named_parameters())
@@ -55,7 +57,8 @@ def gradients(model: nn.Module, objective: Objective, batch: Batch) -> Check:
         return Check(name, False, "every parameter is frozen", "Unfreeze what is to be trained.")
     with untouched(model):
         model.train()
-        total = objective(model, _beside(model, batch)).total
+        with layers_named(model):
+            total = objective(model, _beside(model, batch)).total
         if not total.requires_grad:
             mend = "The objective is cut off from the model: look for detach(), .item() or no_grad on the way."
             return Check(name, False, "the loss does not depend on any parameter", mend)

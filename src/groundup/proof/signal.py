@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from groundup.core.batch import Batch, Loss
-from groundup.core.report import Check, LayerSignal
+from groundup.core.report import Check, LayerSignal, StartedWeight
 from groundup.proof.model import untouched
 
 Objective = Callable[[nn.Module, Batch], Loss]
 
 WANES, GROWS = 1e-4, 1e4
 """A signal that falls to this share of what it was has died; one that grows so many times has exploded."""
+
+SCALE_SLACK, CHANCE, ROUNDING = 0.02, 20.0, 1e-6
+"""A deviation measured on n numbers scatters by 1 / sqrt(2 n) of itself where they are normal, more where they are
+sparse (2.7 / sqrt(n) at a tenth): so many times 1 / sqrt(n) is left to chance."""
 
 MEND = (
     "Start its weights at a scale that keeps the variance (init = he_normal for relu, xavier_normal for tanh), put a "
@@ -73,6 +77,25 @@ def signal(model: nn.Module, objective: Objective, batch: Batch) -> tuple[Check,
         f"from {found[-1].gradient:.2g} to {first.gradient:.2g}"
     )
     return Check(name, True, seen), found
+
+
+def promised_scale(weights: Sequence[StartedWeight]) -> Check:
+    """What initialisers filled has the deviation that they promise, but for 2% and what chance allows.
+
+    It warns of the first that has not: something wrote over it, or made it smaller or larger, afterwards.
+    """
+    name = "initial weights"
+    if not weights:
+        return Check(name, True, "no initialiser is named: the layers' own defaults stand")
+    kept = [weight for weight in weights if weight.promised is not None]
+    for weight in kept:
+        promised = weight.promised or 0.0
+        if abs(weight.found - promised) > promised * (SCALE_SLACK + CHANCE / math.sqrt(weight.size)) + ROUNDING:
+            said = f"{weight.name} deviates by {weight.found:.3g}, {weight.initialiser} promises {promised:.3g}"
+            return Check(name, True, said, "Look at what fills or scales it after that.", warned=True)
+    said = f"{len(kept)} of {len(weights)} filled weights deviate as their initialisers promise"
+    others = sorted({weight.initialiser for weight in weights if weight.promised is None})
+    return Check(name, True, said + (f"; {', '.join(others)} promise nothing" if others else ""))
 
 
 def _told(what: str, layer: LayerSignal, share: float) -> str:

@@ -12,11 +12,13 @@ from groundup import evaluation, proof, terminal
 from groundup.core.batch import Batch, Bookmark
 from groundup.core.checkpoint import Checkpoint
 from groundup.core.errors import DataError, RecipeError
+from groundup.core.misfit import layers_named
 from groundup.core.recipe import Training
 from groundup.core.report import Check, LayerSignal, Proof
 from groundup.core.use import make
 from groundup.data import any_size
 from groundup.data.causality import look_ahead
+from groundup.nn.init import started_weights
 from groundup.stages.designing import objective
 from groundup.stages.predicting import predictor
 from groundup.stages.prepared import Prepared
@@ -49,6 +51,7 @@ def prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: bo
         checks.append(proof.initial_loss(_loss_of(model, batch, wanted), expected, tolerance))
     checks.append(proof.gradients(model, wanted, batch))
     if fresh:
+        checks.append(proof.promised_scale(started_weights(model)))
         checks.append(signal(prepared, model, training)[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
@@ -106,7 +109,7 @@ def _expected_loss(prepared: Prepared, training: Training, batch: Batch) -> floa
 
 
 def _loss_of(model: nn.Module, batch: Batch, wanted: Objective) -> float:
-    with torch.no_grad():
+    with torch.no_grad(), layers_named(model):
         return float(wanted(model, batch).total)
 
 

@@ -137,19 +137,6 @@ class drop_near_duplicates:
         return names.by_shard({i: f"near duplicate: {r:.2f} like {names[j]}" for i, (r, j) in gone.items()})
 
 
-def near_duplicates(texts: Sequence[str], similarity: float = 0.8) -> Links:
-    """Position of each text that is like an earlier one -> (resemblance, the one it is like).
-
-    As ``drop_near_duplicates`` finds them. What it is like is the first of its group, where it is like that one
-    itself, and else the most similar one that was looked at.
-    """
-    minhash, sequences = signatures(texts)
-    rows = _doubtful(minhash, sequences, similarity)
-    sets = Sets.of(shingles([texts[i] for i in rows.tolist()]))
-    found = Alike(rows, minhash[rows], sets.resemblance, _keys(sets.each()), similarity)
-    return found.linked(sequences)
-
-
 def _doubtful(minhash: Array, sequences: Array, similarity: float) -> Array:
     """Positions of the documents that share a band with another one, but for copies token by token."""
     alone = _first_of(sequences)

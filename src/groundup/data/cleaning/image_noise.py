@@ -13,7 +13,7 @@ import polars as pl
 from groundup.core.contract import contract
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError, RecipeError
-from groundup.data.pixels import is_grey, open_image, to_array, to_png
+from groundup.data.pixels import from_numbers, is_grey, open_image, to_array, to_png
 
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float64]
@@ -217,21 +217,8 @@ def _image_column(dataset: Dataset, column: str | None, by: str) -> str:
 
 
 def _of_numbers(cell: Any, how: Callable[[Pixels], Pixels], where: str) -> Any:
-    try:
-        array = np.array(cell.to_list() if isinstance(cell, pl.Series) else cell)
-    except ValueError:
-        array = np.zeros(0)
-    if (
-        array.dtype.kind not in "iu"
-        or array.ndim not in (2, 3)
-        or not array.size
-        or array.min() < 0
-        or array.max() > 255
-    ):
-        raise DataError(
-            f"{where}: holds no image of whole numbers 0 to 255, [height, width] or [height, width, channels]."
-        )
-    pixels = array.astype(np.uint8).reshape(*array.shape[:2], -1)
+    array = from_numbers(cell, where)
+    pixels = array.reshape(*array.shape[:2], -1)
     if pixels.shape[2] not in (1, 3):
         raise DataError(f"{where}: has {pixels.shape[2]} channels, expected 1 or 3.")
     return how(pixels).reshape(array.shape).tolist()

@@ -120,11 +120,11 @@ def collapse_repeats(
     """
     if min(marks, lines) < 1 or min(letters, blank_lines) < 0:
         raise DataError("collapse_repeats: marks and lines must be 1 or more, letters and blank_lines 0 or more.")
-    patterns = [re.compile(rf"([^\w\s]|_)\1{{{marks},}}")]
-    patterns += [re.compile(rf"([^\W\d_])\1{{{letters},}}")] if letters else []
+    rules = [(re.compile(rf"([^\w\s]|_)\1{{{marks},}}"), marks)]
+    rules += [(re.compile(rf"([^\W\d_])\1{{{letters},}}"), letters)] if letters else []
 
     def collapsed(text: str) -> str:
-        for pattern, most in zip(patterns, (marks, letters), strict=False):
+        for pattern, most in rules:
             text = pattern.sub(lambda match, most=most: match.group(1) * most, text)  # type: ignore[misc]
         kept: list[str] = []
         again = 0

@@ -44,11 +44,6 @@ class Target:
     counts: tuple[int, ...] = ()
 
     @property
-    def rarest_share(self) -> float:
-        """The share of the rarest class."""
-        return min(self.counts) / sum(self.counts) if self.counts else 1.0
-
-    @property
     def commonest_share(self) -> float:
         """The share of the commonest class: what is right when one always says it."""
         return max(self.counts) / sum(self.counts) if self.counts else 0.0

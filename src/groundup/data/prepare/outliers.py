@@ -18,7 +18,6 @@ from groundup.data.prepare.groups import Groups, groups_of
 from groundup.data.series.windowed import local_median, local_spread
 
 Action = Literal["clip", "flag", "blank", "drop"]
-Limit = float | pl.Series
 
 _DEFAULT_K = {"iqr": 1.5, "k_sigma": 3.0, "mad": 3.5, "quantile": 0.01, "hampel": 3.0}
 

@@ -26,7 +26,7 @@ from groundup.data.augmentation.images import (
     mix,
 )
 from groundup.data.augmentation.mixing import as_probabilities, mix_values, partners, split_mixing
-from groundup.data.pixels import is_grey, open_header, open_image, to_array, to_png, turned_size
+from groundup.data.pixels import from_numbers, is_grey, open_header, open_image, to_array, to_png, turned_size
 from groundup.data.samples.targets import (
     TargetScale,
     decode_output,
@@ -37,6 +37,7 @@ from groundup.data.samples.targets import (
     partial_target,
     present_output,
     target_sizes,
+    tell_target,
 )
 
 _LEVELS = np.arange(256)
@@ -136,11 +137,8 @@ class EncodedImages:
             "smallest, mean, largest": [int(image.min()), float(image.mean()), int(image.max())],
         }
         if self.targets is not None:
-            learned = self.samples.need()["target"]
-            value = decode_target(as_tensor(self.targets[[position]]), learned)[0]
-            shown[f"target {self.samples.target}"] = (
-                learned["classes"][int(value)] if "classes" in learned else float(value)
-            )
+            told = tell_target(as_tensor(self.targets[[position]]), self.samples.need()["target"])
+            shown[f"target {self.samples.target}"] = told
         return shown
 
 
@@ -360,21 +358,7 @@ def _opened(dataset: Dataset, column: str, room: tuple[int, int] | None = None) 
 
 
 def _from_numbers(cell: Any, where: str) -> Image.Image:
-    try:
-        array = np.asarray(cell.to_list() if isinstance(cell, pl.Series) else cell)
-    except ValueError:
-        array = np.zeros(0)
-    if (
-        array.dtype.kind not in "iu"
-        or array.ndim not in (2, 3)
-        or not array.size
-        or array.min() < 0
-        or array.max() > 255
-    ):
-        raise DataError(
-            f"{where}: holds no image of whole numbers 0 to 255, [height, width] or [height, width, channels]."
-        )
-    array = array.astype(np.uint8)
+    array = from_numbers(cell, where)
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 

@@ -33,6 +33,7 @@ from groundup.data.samples.targets import (
     partial_target,
     present_output,
     target_sizes,
+    tell_target,
 )
 from groundup.data.samples.text import documents
 
@@ -101,11 +102,8 @@ class EncodedTexts:
             "words": _spelled(self.numbers[position], self.samples.need()["words"]),
         }
         if self.targets is not None:
-            learned = self.samples.need()["target"]
-            value = decode_target(as_tensor(self.targets[[position]]), learned)[0]
-            shown[f"target {self.samples.target}"] = (
-                learned["classes"][int(value)] if "classes" in learned else float(value)
-            )
+            told = tell_target(as_tensor(self.targets[[position]]), self.samples.need()["target"])
+            shown[f"target {self.samples.target}"] = told
         return shown
 
 

@@ -288,6 +288,12 @@ def decode_target(targets: Tensor, learned: Mapping[str, Any]) -> np.ndarray[Any
     return from_scale(targets.detach().to("cpu", torch.float64).reshape(len(targets)).numpy(), learned)
 
 
+def tell_target(target: Tensor, learned: Mapping[str, Any]) -> Any:
+    """One sample's target [1]: its label, or its value in the user's units."""
+    value = decode_target(target, learned)[0]
+    return learned["classes"][int(value)] if "classes" in learned else float(value)
+
+
 def present_output(decoded: np.ndarray[Any, Any], learned: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each sample the likeliest label with its probability and all of them, or the value."""
     if learned["task"] == "regress":

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from groundup.core.errors import RecipeError
-from groundup.nn.losses.reading import MASKED, alike, classes, exact, weights_by_class
+from groundup.nn.losses.reading import MASKED, classes, exact, weights_by_class, yes_or_no
 
 
 def cross_entropy(
@@ -53,10 +53,11 @@ def binary_cross_entropy(
 ) -> Tensor:
     """Mean of -w * t * log p - (1 - t) * log(1 - p), p = sigmoid(output): logits and targets of equal shape.
 
+    Beside class numbers [...] the logits may be those of two classes [..., 2]; then p = softmax(output)_1.
     ``positive_weight`` w counts each positive so many times; t may lie between 0 and 1, and ``label_smoothing`` e
     makes it (1 - e) t + e / 2.
     """
-    logits, labels = alike(output, targets)
+    logits, labels = yes_or_no(output, targets)
     labels = labels * (1 - label_smoothing) + label_smoothing / 2 if label_smoothing else labels
     return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=logits.new_tensor(positive_weight))
 
@@ -64,9 +65,10 @@ def binary_cross_entropy(
 def binary_focal(output: Tensor, targets: Tensor, gamma: float = 2.0, positive_weight: float = 1.0) -> Tensor:
     """Mean of -w t (1 - p)^gamma log p - (1 - t) p^gamma log(1 - p), p = sigmoid(output). Lin et al. 2017, equation 4.
 
-    Logits and targets of equal shape; ``positive_weight`` w counts each positive so many times.
+    Logits and targets of equal shape, or of two classes [..., 2] beside class numbers [...]; ``positive_weight`` w
+    counts each positive so many times.
     """
-    logits, labels = alike(output, targets)
+    logits, labels = yes_or_no(output, targets)
     p = logits.sigmoid()
     positive = positive_weight * labels * (1 - p) ** gamma * F.logsigmoid(logits)
     return -(positive + (1 - labels) * p**gamma * F.logsigmoid(-logits)).mean()
@@ -75,15 +77,13 @@ def binary_focal(output: Tensor, targets: Tensor, gamma: float = 2.0, positive_w
 def kl_divergence(output: Tensor, targets: Tensor) -> Tensor:
     """Mean of sum of t_c (log t_c - log softmax(output)_c): logits and probabilities t of equal shape [..., C].
 
-    Kullback and Leibler 1951: cross entropy less the targets' own entropy, so 0 where the two agree.
+    Kullback and Leibler 1951: cross entropy less the targets' own entropy, so 0 where the two agree. Class numbers
+    [...] are certainties; -100 is masked.
     """
-    if output.shape != targets.shape or not targets.is_floating_point():
-        raise RecipeError(
-            f"loss: expected logits and probabilities of one shape [..., C], read {tuple(output.shape)} and "
-            f"{tuple(targets.shape)} of {targets.dtype}."
-        )
-    logits = exact(output).flatten(0, -2)
-    shares = targets.flatten(0, -2).to(logits.dtype)
+    logits, shares = classes(output, targets)
+    if not shares.is_floating_point():
+        logits, shares = logits[shares != MASKED], shares[shares != MASKED]
+        shares = F.one_hot(shares, logits.shape[-1]).to(logits.dtype)
     return F.kl_div(F.log_softmax(logits, dim=-1), shares, reduction="batchmean")
 
 
@@ -107,7 +107,7 @@ def dice(output: Tensor, targets: Tensor, smoothing: float = 1.0) -> Tensor:
             f"loss: expected targets of the output's shape {tuple(output.shape)}, or classes without its last "
             f"dimension; read {tuple(targets.shape)} of {targets.dtype}."
         )
-    p, t = p.flatten(1), t.flatten(1)
+    p, t = (values.reshape(len(values), -1) for values in (p, t))  # a sample without places has one
     shared = 2 * (p * t).sum(1) + smoothing
     return (1 - shared / (p.square().sum(1) + t.square().sum(1) + smoothing)).mean()
 

@@ -30,6 +30,23 @@ def alike(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return output, targets.to(output.dtype)
 
 
+def yes_or_no(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and targets of one shape; of two classes' logits [..., 2] beside class numbers [...] their difference.
+
+    sigmoid(z_1 - z_0) is softmax(z)_1, so that predictions say what was learned. Class numbers of -100 are left out.
+    """
+    if targets.is_floating_point() or output.shape[:-1] != targets.shape or output.shape[-1] == 1:
+        return alike(output, targets)
+    if output.shape[-1] != 2:
+        raise RecipeError(
+            f"loss: yes or no is two classes, and the output {tuple(output.shape)} has {output.shape[-1]}; "
+            "take cross_entropy or focal."
+        )
+    logits, labels = classes(output, targets)
+    logits, labels = logits[labels != MASKED], labels[labels != MASKED]
+    return logits[:, 1] - logits[:, 0], labels.to(logits.dtype)
+
+
 def several(output: Tensor, targets: Tensor, count: int, what: str) -> tuple[Tensor, Tensor]:
     """Output [..., count] and targets [...], or [..., 1], in one exact type."""
     wanted = (*targets.shape, count)
