@@ -11,7 +11,8 @@ from groundup.core.use import Use
 from groundup.nn import Attention, CrossAttention, LatentAttention, RMSNorm, attending
 from groundup.nn.attending import Score, attend
 from groundup.nn.cache import KeyValueCache
-from groundup.nn.masks import causal_mask, full_mask, kept_of
+from groundup.nn.learned_mask import attend_learned
+from groundup.nn.masks import causal_mask, full_mask, kept_of, padding_mask
 from groundup.nn.positions import ALiBi
 from groundup.nn.rope import Rotary, rotate
 
@@ -114,6 +115,9 @@ def test_a_score_for_each_head_and_padding(monkeypatch, kernel):
     mask = full_mask(9, torch.float64, cpu, kept=kept_of(lengths, 9))
     torch.testing.assert_close(attend(q, k, v, mask)[1, :4], attend(q[1:, :4], k[1:, :4], v[1:, :4])[0])
     assert causal_mask(9, torch.float64, cpu, kept=kept_of(torch.tensor([9, 9]), 9)) is None
+    mask = padding_mask(lengths, 9, torch.float64)
+    torch.testing.assert_close(attend(q, k, v, mask)[1], attend(q[1:], k[1:, :4], v[1:, :4])[0])
+    assert padding_mask(torch.tensor([9, 9]), 9, torch.float64) is None
 
 
 def test_a_learned_bias_has_its_gradient():
@@ -122,6 +126,30 @@ def test_a_learned_bias_has_its_gradient():
     attend(q, k, v, bias, causal=True).sum().backward()
     assert bias.grad is not None
     assert bias.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 6, 9), (2, 3, 6, 9), (2, 1, 1, 9)])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_a_learned_mask_and_all_others_have_the_gradients_of_the_formula(monkeypatch, shape, scale):
+    generator = torch.Generator().manual_seed(3)
+    taken = []
+    monkeypatch.setattr(attending, "attend_learned", lambda *given: taken.append(1) or attend_learned(*given))
+
+    def drawn(*sizes: int) -> Tensor:
+        return torch.randn(sizes, dtype=torch.float64, generator=generator).requires_grad_()
+
+    q, k, v, bias = drawn(2, 6, 3, 4), drawn(2, 9, 3, 4), drawn(2, 9, 3, 4), drawn(*shape)
+    hidden = torch.zeros(2, 1, 1, 9, dtype=torch.float64)
+    hidden[1, ..., 5:] = float("-inf")
+    weights = torch.randn(2, 6, 3, 4, dtype=torch.float64, generator=generator)
+    found = attend(q, k, v, bias + hidden, score=Score(scale))
+    scores = torch.einsum("bthd,bshd->bhts", q, k) * scale + bias + hidden
+    wanted = torch.einsum("bhts,bshd->bthd", scores.softmax(-1), v)
+    assert taken == [1]
+    torch.testing.assert_close(found, wanted)
+    results = [torch.autograd.grad((out * weights).sum(), (q, k, v, bias)) for out in (found, wanted)]
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("steps", [127, 128, 129, 300])

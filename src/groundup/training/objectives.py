@@ -92,12 +92,35 @@ def language_modelling(model: nn.Module, batch: Batch, balance: float = 0.0) -> 
 
     ``count`` is the number of tokens that are predicted: targets other than -100. In training ``balance`` times the
     mean balance loss of its mixtures of experts is added. Raises NoTargetsError when there are no targets, RecipeError
-    when there is nothing to balance.
+    when there is nothing to balance, or the model does not take what the batch has.
     """
     count = count_targets(batch)
+    _demand_taken(model, batch)
     with _balances(model, balance) as balances:
         total = _scalar(model(**batch.inputs, **batch.targets), model)
     return _with_balance(total, count, balances, balance)
+
+
+def _demand_taken(model: nn.Module, batch: Batch) -> None:
+    """Raise RecipeError where samples and model are not made for each other."""
+    takes = _taken(type(model))
+    given = [*batch.inputs, *batch.targets]
+    needed = [name for name, optional in takes.items() if not optional and name not in given]
+    if takes and (needed or not takes.keys() >= set(given)):
+        raise RecipeError(
+            f"recipe.model: {type(model).__name__} takes {', '.join(takes)}; the samples give {', '.join(given)}. "
+            "Samples and model do not fit: a model that goes on from a text takes PackedText or FunctionBodies, one "
+            "that reads a text and writes another TextPairs."
+        )
+
+
+@functools.cache
+def _taken(kind: type[nn.Module]) -> dict[str, bool]:
+    """What a model's forward takes by name, and whether it can do without; empty where it takes anything."""
+    parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
+    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
+        return {}
+    return {p.name: p.default is not p.empty for p in parameters}
 
 
 @contextmanager
