@@ -282,8 +282,8 @@ def _few(name: str, values: Distinct) -> Distinct:
     """The same categories. Raises DataError as soon as there are too many for an index."""
     if len(values) > MOST_CATEGORIES:
         raise DataError(
-            f"Rows.inputs: column {name!r} has {len(values)} categories in train, more than {MOST_CATEGORIES}: it names "
-            "its rows rather than groups them. Drop it, or put HashEncode under prepare."
+            f"Rows.inputs: column {name!r} has {len(values)} categories in train, more than {MOST_CATEGORIES}: it "
+            "names its rows rather than groups them. Drop it, or put HashEncode under prepare."
         )
     return values
 
