@@ -110,7 +110,7 @@ def main() -> None:
     """Measure, show, save."""
     parser = arguments(__doc__ or "")
     parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
     epochs, seeds = (1, 1) if options.quick else (options.epochs, options.repeats or 3)
     found: dict[str, list[dict[str, float]]] = {}

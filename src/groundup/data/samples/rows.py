@@ -18,7 +18,7 @@ from groundup.core.preprocessing import as_tensor
 from groundup.data.augmentation.drawing import augmented, need_method
 from groundup.data.augmentation.mixing import mixes
 from groundup.data.augmentation.tables import Smote
-from groundup.data.prepare.categories import distinct, in_order_of_value, merge_distinct, unknown
+from groundup.data.prepare.categories import Distinct, distinct, in_order_of_value, merge_distinct, unknown
 from groundup.data.prepare.columns import numbers, said, spellings
 from groundup.data.samples.raw import read_rows, without
 from groundup.data.samples.targets import (
@@ -183,14 +183,15 @@ class Rows:
         target = partial_target(shard, self.target, "Rows", self.target_scale)
         inputs = choose_inputs(shard, self.inputs, (self.target,), "Rows", INPUT_KINDS) if len(shard) else []
         kinds = {name: shard.kinds[name] for name in shard.columns if name != self.target}
-        categories = {name: distinct(shard.frame[name]) for name in inputs if kinds[name] == "category"}
+        chosen = [name for name in inputs if kinds[name] == "category"]
+        categories = {name: _few(name, distinct(shard.frame[name])) for name in chosen}
         return {"rows": len(shard), "inputs": inputs, "target": target, "kinds": kinds, "categories": categories}
 
     def merge(self, one: State, other: State) -> State:
         """What both tell of the target."""
         target = merge_targets(one["target"], other["target"])
         categories = {
-            name: merge_distinct(one["categories"].get(name, {}), other["categories"].get(name, {}))
+            name: _few(name, merge_distinct(one["categories"].get(name, {}), other["categories"].get(name, {})))
             for name in {**one["categories"], **other["categories"]}
         }
         both = {"rows": one["rows"] + other["rows"], "target": target, "categories": categories}
@@ -200,12 +201,6 @@ class Rows:
         """The same builder with inputs, task, and classes or scale."""
         target = finish_target(state["target"], self.target, self.task, "Rows", self.target_scale)
         categories = {name: in_order_of_value(values) for name, values in state["categories"].items()}
-        for name, known in categories.items():
-            if len(known) > MOST_CATEGORIES:
-                raise DataError(
-                    f"Rows.inputs: column {name!r} has {len(known)} categories in train, more than {MOST_CATEGORIES}: "
-                    "it names its rows rather than groups them. Drop it, or put HashEncode under prepare."
-                )
         return dataclasses.replace(
             self, task=target["task"], learned={**state, "target": target, "categories": categories}
         )
@@ -283,6 +278,16 @@ def choose_inputs(
     if not chosen:
         raise DataError(f"{by}.inputs: there is no input column beside the target.")
     return chosen
+
+
+def _few(name: str, values: Distinct) -> Distinct:
+    """The same categories. Raises DataError as soon as there are too many for an index."""
+    if len(values) > MOST_CATEGORIES:
+        raise DataError(
+            f"Rows.inputs: column {name!r} has {len(values)} categories in train, more than {MOST_CATEGORIES}: it "
+            "names its rows rather than groups them. Drop it, or put HashEncode under prepare."
+        )
+    return values
 
 
 def _indexed(dataset: Dataset, categories: Mapping[str, Sequence[str]]) -> tuple[Dataset, tuple[str, ...]]:
