@@ -85,7 +85,9 @@ def groups_of(dataset: Dataset, keys: Sequence[str], time: str | None, by: str) 
     if clock and frame[clock].null_count():
         names, gone = dataset.row_names(), frame[clock].is_null().arg_true()
         raise DataError(f"{by}: column {clock!r} has no time at {names[gone[0]]} ({len(gone)} such rows).")
-    by_columns = list(keys) if all(frame[name].is_sorted() for name in (*columns[len(keys) :], ROW)) else [*columns, ROW]
+    by_columns = (
+        list(keys) if all(frame[name].is_sorted() for name in (*columns[len(keys) :], ROW)) else [*columns, ROW]
+    )
     order = _order(frame, by_columns)
     chosen = frame.select(*keys, ROW)[order]
     begins = np.ones(len(order), dtype=bool)

@@ -29,7 +29,9 @@ def find_equal(executor: Executor, room: Room, shards: Shards, step: Any, folder
     apart = folder / "keys"
     apart.mkdir(exist_ok=True)
     origins = [apart / f"{i}.arrow" for i in range(len(pieces))]
-    for _ in executor.each(part_keys, [(piece, step, buckets, path) for piece, path in zip(pieces, origins, strict=True)]):
+    for _ in executor.each(
+        part_keys, [(piece, step, buckets, path) for piece, path in zip(pieces, origins, strict=True)]
+    ):
         pass
     found = pl.concat(list(executor.each(later_ones, [(origins, bucket) for bucket in range(buckets)])))
     shutil.rmtree(apart)

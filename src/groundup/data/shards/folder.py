@@ -253,7 +253,7 @@ def _shrinks(frame: pl.DataFrame) -> bool:
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_table(rows)
     plain = sink.getvalue()
-    return plain.size < SMALLEST_SAMPLE or pa.compress(plain, codec="lz4_raw").size < 0.9 * plain.size
+    return bool(plain.size < SMALLEST_SAMPLE or pa.compress(plain, codec="lz4_raw").size < 0.9 * plain.size)
 
 
 def finished(path: Path) -> dict[str, Any] | None:
