@@ -153,7 +153,9 @@ def augment_pixels(
         draws = None if drawn is None else drawn.take(cut)
         if mover is not None and draws is not None:
             part = _joined([mover(one, matrix, outside) for one, matrix in zip(part, draws.matrices, strict=True)])
-        images.copy_(as_tensor(part).to(place).permute(0, 3, 1, 2)).div_(255)
+            np.divide(part.transpose(0, 3, 1, 2), np.float32(255), out=images.numpy())  # one pass, torch takes two
+        else:
+            images.copy_(as_tensor(part).to(place).permute(0, 3, 1, 2)).div_(255)
         if draws is not None:
             changed = change(images if mover is not None else warp(images, draws.matrices, outside), draws)
             if changed is not images:

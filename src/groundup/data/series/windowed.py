@@ -181,10 +181,11 @@ def _median(around: Values) -> Values:
         np.copyto(ordered, np.inf, where=missing)
         _put_in_order(ordered)
     median: Values = (ordered[(width - 1) // 2] + ordered[width // 2]) / 2
-    fewer = np.nonzero(missing.any(axis=0))
-    count = width - missing.sum(axis=0)[fewer]
-    low, high = ordered[(np.maximum(count - 1, 0) // 2, *fewer)], ordered[(np.minimum(count // 2, width - 1), *fewer)]
-    median[fewer] = np.where(count > 0, (low + high) / 2, np.nan)
+    fewer = np.flatnonzero(missing.any(axis=0))
+    count = width - missing.reshape(width, -1)[:, fewer].sum(axis=0)
+    ranked = ordered.reshape(width, -1)
+    low, high = ranked[np.maximum(count - 1, 0) // 2, fewer], ranked[np.minimum(count // 2, width - 1), fewer]
+    np.put(median, fewer, np.where(count > 0, (low + high) / 2, np.nan))
     return median
 
 
