@@ -11,6 +11,7 @@ from groundup import evaluation, terminal
 from groundup.core.report import Metric, Report
 from groundup.core.use import make
 from groundup.data import any_size
+from groundup.data.samples.targets import class_names
 from groundup.evaluation import Outcome
 from groundup.stages.preparing import short
 from groundup.stages.trained import Trained
@@ -32,7 +33,11 @@ def report_on(trained: Trained) -> Report:
     apart = _scores_apart(trained, outcome)
     if apart:
         terminal.metrics(f"{split}: leaked rows apart", {"all": found["model"], **apart})
-    return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+    report = Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+    target = (prepared.samples.learned or {}).get("target") or {}
+    if "classes" not in target:
+        return report
+    return dataclasses.replace(report, figures=evaluation.pictures_of(outcome, class_names(target)))
 
 
 def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:

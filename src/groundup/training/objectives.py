@@ -114,7 +114,6 @@ def _demand_taken(model: nn.Module, batch: Batch) -> None:
         )
 
 
-@functools.cache
 def _taken(kind: type[nn.Module]) -> dict[str, bool]:
     """What a model's forward takes by name, and whether it can do without; empty where it takes anything."""
     parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
