@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from groundup.data.shards import Shards, Workshop
     from groundup.data.versions import Difference
     from groundup.evaluation import Outcome
+    from groundup.models.start import Start
     from groundup.serving import Predictor
 
 Objective = Callable[["nn.Module", "Batch"], "Loss"]
@@ -70,6 +71,8 @@ class Prepared:
     """The splits as they were before their preparation."""
     shop: Workshop
     """Where parts that do not fit in memory are worked on."""
+    start: Start | None = None
+    """The weights that a new model begins with, where the recipe names some."""
 
     @property
     def samples(self) -> Any:
@@ -690,7 +693,7 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     from groundup.core.errors import RecipeError
     from groundup.core.use import make
 
-    recipe = _recipe(recipe, overrides)
+    recipe, fresh = _recipe(recipe, overrides), preprocessing is None
     shop = _workshop(recipe)
     source = _read(recipe, shop)
     recipe = _settled(recipe, source, shop)
@@ -711,9 +714,12 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
         encoded = _encode(preprocessing.samples, splits, shop)
     shop.executor.close()
     terminal.preprocessing(preprocessing, splits, encoded)
+    start = _start_of(recipe, preprocessing.samples) if fresh else None
+    if start is not None:
+        recipe = dataclasses.replace(recipe, model=start.model)
     if recipe.prompts and preprocessing.samples.task != "generate":
         raise RecipeError(f"recipe.prompts: this model writes no text; its task is {preprocessing.samples.task}.")
-    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared, shop)
+    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared, shop, start)
 
 
 def _workshop(recipe: Recipe, folder: Path | None = None) -> Workshop:
@@ -1004,7 +1010,10 @@ def _recipe(recipe: str | Path | Recipe, overrides: tuple[str, ...] = ()) -> Rec
 
 
 def design(prepared: Prepared) -> nn.Module:
-    """The model as the recipe describes it: sizes taken from the data, swapped, initialised by the seed."""
+    """The model as the recipe describes it: sizes taken from the data, swapped, initialised by the seed.
+
+    Where it starts from weights that lie somewhere, it has these.
+    """
     from groundup.core.use import make
     from groundup.nn.init import initialise
     from groundup.nn.swap import swap
@@ -1012,7 +1021,11 @@ def design(prepared: Prepared) -> nn.Module:
 
     recipe = prepared.recipe
     seed_everything(recipe.seed)
-    model: nn.Module = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
+    model: nn.Module
+    if prepared.start is not None:
+        model = prepared.start.read()
+    else:
+        model = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
     for change in recipe.swap:
         swap(model, change.where, change.with_)
     rules = [
@@ -1021,6 +1034,24 @@ def design(prepared: Prepared) -> nn.Module:
     if rules:
         initialise(model, rules)
     return model
+
+
+def _start_of(recipe: Recipe, samples: Any) -> Start | None:
+    """What the recipe's model begins with; a name that is no folder is fetched, unless that was done before."""
+    from groundup.models.fetch import NAME
+    from groundup.models.start import open_start
+
+    if recipe.start is None:
+        return None
+    folder = recipe.folder / Path(recipe.start).expanduser()
+    if not folder.exists() and NAME.fullmatch(recipe.start):
+        fetched = Path("models") / recipe.start.partition("/")[2]
+        folder = fetched if (fetched / "config.json").is_file() else fetch(recipe.start)
+    terminal.stage("start", str(folder))
+    start = open_start(folder, recipe.model, samples.sizes())
+    for note in start.notes:
+        terminal.warn(note)
+    return start
 
 
 def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: bool = True) -> Proof:
@@ -1042,7 +1073,7 @@ def _prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: b
         checks.append(proof.constant_target(some.targets["targets"], prepared.samples.target))
     if prepared.samples.task == "forecast":
         checks.append(look_ahead(prepared.samples, prepared.unprepared.valid, prepared.preprocessing))
-    fresh = fresh and not getattr(model, "ANSWERS_FROM_INPUTS", False)
+    fresh = fresh and prepared.start is None and not getattr(model, "ANSWERS_FROM_INPUTS", False)
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
@@ -1202,6 +1233,8 @@ def _write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) ->
     learned = what_was_learned(prepared.preprocessing.prepare, entries)
     run.write_json("statistics.json", [*learned, {**samples, "columns": []}])
     run.write_json("proof.json", dataclasses.asdict(proof))
+    if prepared.start is not None:
+        run.write_json("start.json", prepared.start.about())
     if prepared.sample():
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
@@ -1780,3 +1813,92 @@ def _predictor(checkpoint: Checkpoint) -> Predictor:
 def _short(use: Use) -> str:
     """The name that a call goes by, without its module."""
     return use.target.rpartition(":")[2]
+
+
+# ---------------------------------------------------------------------------------------------- published weights
+
+
+def fetch(name: str, *, revision: str | None = None, out: Path | None = None) -> Path:
+    """Download a published model, ``org/name``, from a hub: safetensors and the texts beside them, nothing else.
+
+    ``revision`` is a branch, tag or commit. Lies in ``models/NAME`` unless told otherwise; a download that broke off
+    goes on where it stopped. HF_TOKEN and HF_ENDPOINT are honoured. A recipe trains it further by ``start``.
+    """
+    from groundup.core.plan import format_bytes
+    from groundup.models.fetch import fetch as download
+    from groundup.models.start import said_of_folder
+
+    terminal.begin("fetch", [name if revision is None else f"{name} at {revision}"])
+    with terminal.busy("downloading"):
+        folder = download(name, out, revision)
+    size = format_bytes(sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+    terminal.say(f"  {size} of weights; {said_of_folder(folder)}")
+    terminal.say(f'\n[bold]{folder}[/bold] holds it. A recipe begins with it by a line: start = "{folder.resolve()}"')
+    return folder
+
+
+def convert(
+    file: str | Path, model: str | Path, *overrides: str, mapping: Path | None = None, out: Path | None = None
+) -> Path:
+    """Turn a foreign file of weights, torch's or safetensors, into a folder that a recipe can start from.
+
+    ``model`` is what the weights are for: a name with its arguments (CifarResNet depth=20 num_classes=10), a recipe, or
+    a folder with a config.json. Which tensor is which is shown, every one of both sides. Where a place is guessed, or a
+    tensor has none, nothing is converted: the proposal is written as TOML, to be looked over and given back by
+    ``mapping``. The folder is ``models/NAME`` unless told otherwise.
+
+    >>> convert("resnet20.th", "CifarResNet", "depth=20", "num_classes=10")
+    """
+    from groundup.core.run import refuse_existing
+    from groundup.models.convert import carry_over, propose, read_foreign, read_mapping, take_published
+    from groundup.models.start import MAPPING, write_start
+
+    folder = out or Path("models") / Path(file).stem
+    refuse_existing(folder)
+    terminal.begin("convert", [str(file)])
+    given, unused = read_mapping(mapping) if mapping is not None else ({}, ())
+    theirs = read_foreign(file)
+    use, made = _model_for(model, overrides)
+    found = take_published(theirs, made, Path(file)) if mapping is None else None
+    if found is None:
+        found = propose(theirs, made, given, unused)
+        terminal.mapping(found.tables(), found.counts())
+        if mapping is None and (found.guesses or not found.complete):
+            _write_proposal(found.to_toml(), folder.with_name(f"{folder.name}-{MAPPING}"))
+        carry_over(found, theirs, made)
+    else:
+        terminal.mapping(found.tables(), found.counts())
+    write_start(made, use, folder, {MAPPING: found.to_toml()})
+    terminal.say("  read back: every tensor is the one that was written")
+    terminal.say(f'\n[bold]{folder}[/bold] is written. A recipe begins with it by a line: start = "{folder.resolve()}"')
+    return folder
+
+
+def _model_for(model: str | Path, overrides: tuple[str, ...]) -> tuple[Use, nn.Module]:
+    """The call that makes a model, and the model: by a recipe, by a folder with a config.json, or by name."""
+    from groundup.core.errors import RecipeError
+    from groundup.core.recipe import read_call
+    from groundup.core.use import check as checked
+    from groundup.core.use import make
+    from groundup.models.start import published_model, spelled
+
+    if Path(model).is_file():
+        prepared = prepare(model, *overrides)
+        use = spelled(prepared.recipe.model, prepared.sizes)
+        return use, make(use, "model", where="recipe.model")
+    if Path(model).is_dir():
+        if overrides:
+            raise RecipeError(f"convert: {model} says what the model is by its config.json; read {overrides[0]!r} too.")
+        return published_model(Path(model))
+    use = checked(read_call(str(model), overrides), "model", "model")
+    return use, make(use, "model")
+
+
+def _write_proposal(text: str, file: Path) -> None:
+    from groundup.core.errors import CheckpointError
+
+    if file.exists():
+        raise CheckpointError(f"{file}: lies there already. Give it back with --mapping {file}, or move it away.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    terminal.warn(f"{file} is the proposal. Look it over, then run the same line again with --mapping {file}")

@@ -33,6 +33,7 @@ HOMES = {
     "ModernBert": "modernbert",
     "Olmo2": "olmo2",
     "Phi3": "phi3",
+    "Published": "start",
     "Qwen2": "qwen2",
     "Qwen3": "qwen3",
     "Qwen3Moe": "qwen3_moe",

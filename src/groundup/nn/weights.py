@@ -245,6 +245,15 @@ class _Names:
                     yield _put(row.theirs, numbers)
 
 
+def places_of(name: str, table: Sequence[Weight]) -> tuple[str, ...]:
+    """Our names of what a published tensor becomes, whatever is done to it; none where no row of the table has it."""
+    try:
+        place = _Names(table, ()).place(name)
+    except CheckpointError:
+        return ()
+    return place.ours if place is not None else ()
+
+
 def place_of(name: str, table: Sequence[Weight]) -> str | None:
     """Our name for a published one that goes there unchanged; None where there is none, or it is changed on the way."""
     for row in table:
