@@ -45,6 +45,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
 MEANINGS = {
     "recipe": "A recipe: a .toml file, or a .py file with a line 'recipe = Recipe(...)'.",
     "run": "The folder of a run, such as runs/digits-001.",
+    "evaluate run": "The folder of a run, such as runs/digits-001; or a recipe that starts from weights.",
     "overrides": "Fields of the recipe set anew: dotted.path=value, such as training.optimizer.lr=1e-4.",
     "inputs": "Raw inputs: a text, an image file, a CSV file, a row. After -- they may look like options.",
     "out": "The run's folder; by default the next free one in runs/.",

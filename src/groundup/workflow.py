@@ -233,9 +233,14 @@ def finetune(run: str | Path, *overrides: str, out: Path | None = None) -> Path:
 
 
 def evaluate(run: str | Path) -> Report:
-    """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
+    """Measure a run's model on the held-out part of its data, beside the recipe's baselines.
+
+    In place of a run a recipe may be named that starts from weights: these are measured as they are, untrained.
+    """
     from groundup.evaluation import over_runs
 
+    if Path(run).is_file() and _is_recipe(run):
+        return _evaluate_start(_recipe(run))
     parts = _parts_of(Path(run))
     if parts:
         return over_runs([evaluate(part) for part in parts], _overlap(parts))
@@ -1447,6 +1452,24 @@ def _evaluate(trained: Trained) -> Report:
     if apart:
         terminal.metrics(f"{split}: leaked rows apart", {"all": found["model"], **apart})
     return Report(split, found.pop("model"), found, recipe.digest(), prepared.fingerprint, leaks=apart)
+
+
+def _evaluate_start(recipe: Recipe) -> Report:
+    """The figures of the weights that a recipe starts from, before anything is learned."""
+    from groundup.core.errors import RecipeError
+    from groundup.core.run import Run
+    from groundup.training import choose_device, move
+
+    if recipe.start is None:
+        raise RecipeError(
+            "recipe.start: it names no weights, so there is nothing to measure. Train first: groundup train."
+        )
+    terminal.begin(recipe.name, [f"the weights of {recipe.start}, untrained"])
+    prepared = prepare(recipe)
+    training = prepared.recipe.training
+    model = move(design(prepared), choose_device(training.device))
+    terminal.stage("evaluate", f"on {prepared.held_out}")
+    return _evaluate(Trained(Run(Path()), prepared, model, training, _objective(training, prepared)))
 
 
 def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:

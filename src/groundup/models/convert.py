@@ -104,7 +104,10 @@ class NameMapping:
 
     def to_toml(self) -> str:
         """As a file that ``read_mapping`` reads, to be looked over and changed by hand; what is open is a comment."""
-        lines = ["# theirs = ours; tensors of theirs that carry nothing for this model stand under unused.", "unused = ["]
+        lines = [
+            "# theirs = ours; tensors of theirs that carry nothing for this model stand under unused.",
+            "unused = [",
+        ]
         lines += [*(f"  {json.dumps(name)}," for name in self.unused), "]", "", "[names]"]
         lines += [
             f"{json.dumps(row.theirs)} = {json.dumps(row.ours)}{f'  # {row.how}' if row.how in GUESSES else ''}"

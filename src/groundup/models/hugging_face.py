@@ -16,6 +16,7 @@ from groundup.core.errors import CheckpointError, RecipeError, nearest
 from groundup.core.use import resolve
 from groundup.models.config import read_config, write_config
 from groundup.nn.folders import read_json, stream_tensors, tensor_names, write_whole
+from groundup.nn.unfilled import unfilled
 from groundup.nn.weights import Weight, fill, fits, write_names
 
 CONFIG = "config.json"
@@ -127,7 +128,7 @@ def read_folder(
     body, config = config, dataclasses.replace(config, **anew) if anew else config
     if config != body:  # the new head is made behind, and what the file has of the old one is passed over
         config, wanted = dataclasses.replace(config, head="states"), config
-    with torch.device("meta"):  # no time and memory for weights that are replaced at once
+    with unfilled():  # no time and memory for weights that are replaced at once
         model: Any = build(family, config)
     fill_published(model, _all_tensors(folder), folder, dtype)
     if config != body:

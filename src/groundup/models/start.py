@@ -194,7 +194,9 @@ def _of_classes(config: Any, chosen: Sequence[int], classes: int | None) -> Any:
         raise RecipeError(f"recipe.model.classes: read {len(chosen)} numbers, and the data have {classes} classes.")
     strange = [number for number in chosen if not 0 <= number < config.num_labels]
     if strange:
-        raise RecipeError(f"recipe.model.classes: read {strange[0]}, expected numbers from 0 to {config.num_labels - 1}.")
+        raise RecipeError(
+            f"recipe.model.classes: read {strange[0]}, expected numbers from 0 to {config.num_labels - 1}."
+        )
     return dataclasses.replace(config, num_labels=len(chosen))
 
 
