@@ -1043,6 +1043,8 @@ def design(prepared: Prepared) -> nn.Module:
 
 def _start_of(recipe: Recipe, samples: Any) -> Start | None:
     """What the recipe's model begins with; a name that is no folder is fetched, unless that was done before."""
+    from groundup.core.errors import RecipeError
+    from groundup.data.tokenization import TokenizerFile
     from groundup.models.fetch import NAME
     from groundup.models.start import open_start
 
@@ -1051,8 +1053,16 @@ def _start_of(recipe: Recipe, samples: Any) -> Start | None:
     folder = recipe.folder / Path(recipe.start).expanduser()
     if not folder.exists() and NAME.fullmatch(recipe.start):
         fetched = Path("models") / recipe.start.partition("/")[2]
-        folder = fetched if (fetched / "config.json").is_file() else fetch(recipe.start)
+        if not (fetched / "config.json").is_file():
+            terminal.say(f"  there is no folder {folder}, so {recipe.start} is looked for on the hub")
+            fetch(recipe.start)
+        folder = fetched
     terminal.stage("start", str(folder))
+    if samples.task == "generate" and not isinstance(samples.learned_tokenizer, TokenizerFile):
+        raise RecipeError(
+            "recipe.start: a model of text knows the tokens of its own tokenizer and no others. Take it: "
+            f'data.samples.tokenizer = {{ use = "TokenizerFile", path = "{folder}" }}.'
+        )
     start = open_start(folder, recipe.model, samples.sizes())
     for note in start.notes:
         terminal.warn(note)
@@ -1188,7 +1198,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     refuse_existing(out)
     terminal.begin(recipe.name, [f"recipe {recipe.digest()[:12]}, seed {recipe.seed}"])
     prepared = prepare(recipe)
-    terminal.stage("design", _short(recipe.model))
+    terminal.stage("design", _short(recipe.model if prepared.start is None else prepared.start.call))
     model = design(prepared)
     terminal.model(model)
     terminal.stage("prove", "before the first step")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groundup.core.errors import CheckpointError, GroundupError, MissingExtraError
+from groundup.core.errors import CheckpointError, MissingExtraError
 from groundup.models.hugging_face import CONFIG, FAMILIES
 from groundup.nn.folders import read_json
 from groundup.nn.losses.reading import MASKED
@@ -19,8 +19,8 @@ from groundup.nn.losses.reading import MASKED
 class Adapted(nn.Module):
     """tokens [B, T] -> logits [B, T, V], or with targets their mean cross entropy; computed by transformers.
 
-    ``config`` is the text of a published config.json; code in it is never carried out. Packed documents are refused,
-    since not every model there keeps them apart. Raises MissingExtraError where transformers is not installed, and
+    ``config`` is the text of a published config.json; code in it is never carried out. Packed documents are taken
+    apart, since not every model there keeps them so. Raises MissingExtraError where transformers is not installed, and
     CheckpointError for what it does not know as a decoder.
     """
 
@@ -31,16 +31,33 @@ class Adapted(nn.Module):
 
     def forward(self, tokens: Tensor, documents: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
         """Logits [B, T, V]; with ``targets`` [B, T], already the next tokens, their mean cross entropy."""
-        if documents is not None and bool((documents != documents[:, :1]).any()):
-            raise GroundupError(
-                "this family runs through transformers, which may not keep packed documents apart; "
-                "give one document a row."
-            )
-        output: Any = self.inner(input_ids=tokens, use_cache=False)
-        logits: Tensor = output.logits
+        # The stand-ins that a plan is made with have no values to look at.
+        packed = documents is not None and type(documents) is Tensor and bool((documents != documents[:, :1]).any())
+        logits = self._logits(tokens) if not packed or documents is None else self._apart(tokens, documents)
         if targets is None:
             return logits
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=MASKED)
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        output: Any = self.inner(input_ids=tokens, use_cache=False)
+        logits: Tensor = output.logits
+        return logits
+
+    def _apart(self, tokens: Tensor, documents: Tensor) -> Tensor:
+        """Each document as a row of its own, padded behind, where a decoder does not look; and back in their places."""
+        ends = torch.ones_like(documents, dtype=torch.bool)
+        ends[:, :-1] = documents[:, 1:] != documents[:, :-1]
+        places = torch.arange(tokens.numel(), device=tokens.device).split(_lengths(ends.flatten()))
+        rows = nn.utils.rnn.pad_sequence([tokens.flatten()[place] for place in places], batch_first=True)
+        logits = self._logits(rows)
+        found = torch.cat([row[: len(place)] for row, place in zip(logits, places, strict=True)])
+        return found.view(*tokens.shape, -1)
+
+
+def _lengths(ends: Tensor) -> list[int]:
+    last = ends.nonzero().flatten()
+    found: list[int] = torch.diff(last, prepend=last.new_tensor([-1])).tolist()
+    return found
 
 
 def read_adapted(folder: str | Path, *, dtype: torch.dtype | None = torch.float32) -> Adapted:
@@ -66,7 +83,7 @@ def said_of(kind: str, where: str | Path) -> str:
     version = need_transformers(kind, where).__version__
     return (
         f"{where}: the family {kind!r} is not written out in groundup; it runs through transformers {version}: slower "
-        "to load, without packing and without our checks of its layers."
+        "to load, and packed documents are taken apart again."
     )
 
 

@@ -130,7 +130,7 @@ class NameMapping:
         }
 
     def tables(self) -> dict[str, list[tuple[str, str, str]]]:
-        """How it was found, or what is missing -> (theirs, ours, tensors) layer by layer; every tensor of both sides."""
+        """How it was found, or what is missing -> (theirs, ours, tensors), layer by layer; every tensor of both."""
         lines = [(row.how, row.theirs, row.ours, row.shape) for row in self.rows]
         lines += [("unused: carry nothing for this model", name, "", ()) for name in self.unused]
         lines += [("count only, and start anew", "", name, ()) for name in self.kept]

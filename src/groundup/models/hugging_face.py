@@ -209,6 +209,8 @@ def _indexed(folder: Path) -> list[str]:
     for name in sorted(set(places.values())):
         if Path(name).name != name:
             raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file of this folder.")
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {INDEX} names the shard {name!r}, which is not there; copy or fetch it.")
         held |= set(tensor_names(folder / name))
     if places.keys() != held:
         odd = sorted(places.keys() ^ held)

@@ -98,7 +98,12 @@ class Start:
         for path in sorted(self.folder.glob("*.safetensors")):
             with path.open("rb") as file:
                 digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"folder": str(self.folder), "model": self.call.target, "notes": list(self.notes), "sha256": digests}
+        return {
+            "folder": str(self.folder.resolve()),
+            "model": self.call.target,
+            "notes": list(self.notes),
+            "sha256": digests,
+        }
 
 
 def open_start(folder: Path, model: Use, sizes: Mapping[str, Any]) -> Start:
@@ -154,7 +159,8 @@ def _foreign(folder: Path, kind: str, sizes: Mapping[str, Any]) -> tuple[Use, tu
 
 def _family(folder: Path, asked: Mapping[str, Any], sizes: Mapping[str, Any]) -> tuple[Use, tuple[str, ...]]:
     family, published = config_of(folder, tuple(asked.get("ignore", ())))
-    config, notes = _headed(published, asked, folder), ()
+    config = _headed(published, asked, folder)
+    notes: tuple[str, ...] = ()
     classes, head = sizes.get("num_classes"), getattr(config, "head", None)
     if classes is not None and head != "classes":
         can = 'Say model = { use = "Published", head = "classes" }.' if head else "Take another model, or another task."
@@ -210,14 +216,14 @@ def _demand_fit(config: Any, sizes: Mapping[str, Any], folder: Path) -> None:
         )
     if tokens is not None and sizes.get("vocab_size", 0) > tokens:
         raise RecipeError(
-            f"recipe.start: {folder} knows {tokens} tokens, and the data's tokenizer makes {sizes['vocab_size']}; use the "
-            "one that belongs to the model."
+            f"recipe.start: {folder} knows {tokens} tokens, and the data's tokenizer makes {sizes['vocab_size']}; "
+            "use the one that belongs to the model."
         )
 
 
 def _with_classes(model: nn.Module, chosen: Sequence[int]) -> nn.Module:
     """The model with some rows of its head alone."""
-    head: Any = [module for module in model.head.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]  # type: ignore[union-attr, operator]
+    head: Any = [module for module in model.head.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]  # type: ignore[union-attr]
     rows = torch.tensor(list(chosen))
     for name, parameter in list(head.named_parameters()):
         setattr(head, name, nn.Parameter(parameter.detach()[rows].clone()))
