@@ -1058,10 +1058,17 @@ def _start_of(recipe: Recipe, samples: Any) -> Start | None:
             fetch(recipe.start)
         folder = fetched
     terminal.stage("start", str(folder))
-    if samples.task == "generate" and not isinstance(samples.learned_tokenizer, TokenizerFile):
+    published = (folder / "config.json").is_file()
+    if samples.task == "generate":
+        if published and not isinstance(samples.learned_tokenizer, TokenizerFile):
+            raise RecipeError(
+                "recipe.start: a model of text knows the tokens of its own tokenizer and no others. Take it: "
+                f'data.samples.tokenizer = {{ use = "TokenizerFile", path = "{folder}" }}.'
+            )
+    elif published and "vocab_size" in samples.sizes():
         raise RecipeError(
-            "recipe.start: a model of text knows the tokens of its own tokenizer and no others. Take it: "
-            f'data.samples.tokenizer = {{ use = "TokenizerFile", path = "{folder}" }}.'
+            f"recipe.start: {_short(recipe.data.samples)} numbers words by a vocabulary of its own, which {folder} "
+            "does not know; published encoders of text cannot be trained on labelled texts yet."
         )
     start = open_start(folder, recipe.model, samples.sizes())
     for note in start.notes:

@@ -251,7 +251,7 @@ def _images(start: str, model: Use | None = None) -> Any:
 def test_a_head_for_other_classes_starts_anew_and_says_so(silent: None) -> None:
     published = _squeeze("m")
     prepared = _images("m")
-    assert prepared.start.notes == ("the head for 10 classes starts anew; that there has 12",)
+    assert prepared.start.notes == ("the head, which gives 10 numbers, starts anew; that there gives 12",)
     found = workflow.design(prepared).eval()
     inputs = torch.randn(3, 1, 32, 32)
     assert found(inputs).shape == (3, 10)
@@ -266,7 +266,7 @@ def test_chosen_classes_of_the_published_head_are_kept(silent: None) -> None:
     inputs = torch.randn(3, 1, 32, 32)
     found = workflow.design(prepared).eval()(inputs)
     torch.testing.assert_close(found, published(inputs)[:, chosen])
-    for classes, said in (([1, 2], "read 2 numbers, and the data have 10 classes"), ([12, *range(9)], "from 0 to 11")):
+    for classes, said in (([1, 2], "read 2 numbers, and the data ask for 10"), ([12, *range(9)], "from 0 to 11")):
         with pytest.raises(RecipeError, match=said):
             _images("m", Use("Published", classes=classes))
 
@@ -279,7 +279,7 @@ def test_a_model_and_data_that_do_not_go_together_are_refused(silent: None) -> N
     ):
         _images("colour")
     write_folder(Llama(50, 1), "words")
-    with pytest.raises(RecipeError, match="words gives words, and the data have 10 classes"):
+    with pytest.raises(RecipeError, match="words gives words, and the data ask for 10"):
         _images("words")
     with pytest.raises(RecipeError, match="takes no other head"):
         _images("words", Use("Published", head="classes"))
@@ -290,7 +290,7 @@ def test_a_model_and_data_that_do_not_go_together_are_refused(silent: None) -> N
     with pytest.raises(RecipeError, match=r"recipe.model.head: read 'class', expected .*'classes'"):
         open_start(Path("states"), Use("Published", head="class"), {"num_classes": 2})
     start = open_start(Path("states"), Use("Published", head="classes"), {"num_classes": 3})
-    assert start.notes == ("the head for 3 classes starts anew; there is none there",)
+    assert start.notes == ("the head, which gives 3 numbers, starts anew; there is none there",)
     assert start.read()(torch.arange(6)[None]).shape == (1, 3)
     with pytest.raises(RecipeError, match=r"config.json says what the model is. Leave model out"):
         _images("colour", Use("CifarResNet", depth=8))

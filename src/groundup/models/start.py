@@ -161,18 +161,24 @@ def _family(folder: Path, asked: Mapping[str, Any], sizes: Mapping[str, Any]) ->
     family, published = config_of(folder, tuple(asked.get("ignore", ())))
     config = _headed(published, asked, folder)
     notes: tuple[str, ...] = ()
-    classes, head = sizes.get("num_classes"), getattr(config, "head", None)
-    if classes is not None and head != "classes":
+    outputs, head = _outputs(sizes), getattr(config, "head", None)
+    if outputs is not None and head != "classes":
         can = 'Say model = { use = "Published", head = "classes" }.' if head else "Take another model, or another task."
-        raise RecipeError(f"recipe.start: {folder} gives {head or 'words'}, and the data have {classes} classes. {can}")
+        raise RecipeError(f"recipe.start: {folder} gives {head or 'words'}, and the data ask for {outputs}. {can}")
     if asked.get("classes") is not None:
-        config = _of_classes(config, asked["classes"], classes)
-    elif classes is not None and (published.head, published.num_labels) != ("classes", classes):
-        had = f"that there has {published.num_labels}" if published.head == "classes" else "there is none there"
-        notes = (f"the head for {classes} classes starts anew; {had}",)
-        config = dataclasses.replace(config, num_labels=classes)
+        config = _of_classes(config, asked["classes"], outputs)
+    elif outputs is not None and (published.head, published.num_labels) != ("classes", outputs):
+        had = f"that there gives {published.num_labels}" if published.head == "classes" else "there is none there"
+        notes = (f"the head, which gives {outputs} numbers, starts anew; {had}",)
+        config = dataclasses.replace(config, num_labels=outputs)
     _demand_fit(config, sizes, folder)
     return _call(family, config), notes
+
+
+def _outputs(sizes: Mapping[str, Any]) -> int | None:
+    """How many classes or values the data ask for; None where it is the next token."""
+    found: int | None = sizes.get("num_classes", sizes.get("out_features"))
+    return None if found == sizes.get("vocab_size") else found
 
 
 def _call(family: Any, config: Any) -> Use:
@@ -194,10 +200,10 @@ def _headed(config: Any, asked: Mapping[str, Any], folder: Path) -> Any:
     return dataclasses.replace(config, head=head)
 
 
-def _of_classes(config: Any, chosen: Sequence[int], classes: int | None) -> Any:
+def _of_classes(config: Any, chosen: Sequence[int], outputs: int | None) -> Any:
     """The config of a head with some of its classes."""
-    if classes is not None and len(chosen) != classes:
-        raise RecipeError(f"recipe.model.classes: read {len(chosen)} numbers, and the data have {classes} classes.")
+    if outputs is not None and len(chosen) != outputs:
+        raise RecipeError(f"recipe.model.classes: read {len(chosen)} numbers, and the data ask for {outputs}.")
     strange = [number for number in chosen if not 0 <= number < config.num_labels]
     if strange:
         raise RecipeError(
