@@ -66,6 +66,12 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
         (["predict", "r", "--", "--out", "--help"], (Path("r"), "--out", "--help"), {}),
         (["predict", "r", ""], (Path("r"), ""), {}),
         (["explain", "AdamW"], ("AdamW",), {}),
+        (["fetch", "org/m"], ("org/m",), {}),
+        (
+            ["convert", "a.pt", "Net", "x=1", "--mapping", "m"],
+            (Path("a.pt"), Path("Net"), "x=1"),
+            {"mapping": Path("m")},
+        ),
         (["list"], (), {}),
         (["list", "optimizer"], ("optimizer",), {}),
     ],

@@ -35,6 +35,8 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "inspect": workflow.inspect,
     "diff": workflow.diff,
     "undo": workflow.undo,
+    "fetch": workflow.fetch,
+    "convert": workflow.convert,
     "explain": explain,
     "list": list_parts,
 }
@@ -43,6 +45,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
 MEANINGS = {
     "recipe": "A recipe: a .toml file, or a .py file with a line 'recipe = Recipe(...)'.",
     "run": "The folder of a run, such as runs/digits-001.",
+    "evaluate run": "The folder of a run, such as runs/digits-001; or a recipe that starts from weights.",
     "overrides": "Fields of the recipe set anew: dotted.path=value, such as training.optimizer.lr=1e-4.",
     "inputs": "Raw inputs: a text, an image file, a CSV file, a row. After -- they may look like options.",
     "out": "The run's folder; by default the next free one in runs/.",
@@ -64,6 +67,14 @@ MEANINGS = {
     "name": "A layer, loss, optimizer, metric, step, ..., or an import path package.module:Name.",
     "by": "What answers for rows that it has not seen: logistic_regression, or recipe for the recipe's own model.",
     "into": "A file for all that is found, as JSON lines.",
+    "fetch name": "A published model: org/name, such as Qwen/Qwen3-0.6B.",
+    "fetch out": "The model's folder; by default models/NAME.",
+    "revision": "A branch, tag or commit of it; by default its main branch.",
+    "file": "The foreign weights: a file that torch wrote, or safetensors.",
+    "model": "What they are for: a model's name with arguments, a recipe, or a folder with a config.json.",
+    "convert overrides": "The named model's arguments, such as depth=20; for a recipe, its fields set anew.",
+    "convert out": "The folder to be written; by default models/NAME.",
+    "mapping": "A mapping file, as was proposed and looked over: theirs = ours, and what is unused.",
     "slot": "One place in a recipe, such as optimizer; without it, every place is listed.",
 }
 """What each word of a command line is, "VERB WORD" for one verb alone. What is not here is given from Python alone."""
@@ -73,6 +84,8 @@ PLACES = {
     "key": "COLUMNS",
     "before": "STEP",
     "by": "MODEL",
+    "revision": "REVISION",
+    "mapping": "FILE",
     "into": "FILE",
     "runner": "RUNNER",
     "memory": "SIZE",

@@ -200,6 +200,13 @@ def source(dataset: Any, memory_bytes: int = 0) -> None:
         warn(line)
 
 
+def mapping(tables: Mapping[str, Sequence[tuple[str, str, str]]], counts: Mapping[str, int]) -> None:
+    """Which foreign tensors are which of ours, by how that was found, and how many there are of each kind."""
+    for how, lines in tables.items():
+        table(("theirs", "ours", "tensors"), lines, how)
+    say(f"  {', '.join(f'{count} {name}' for name, count in counts.items())}")
+
+
 def schema(found: Schema) -> None:
     """What train's columns are, and what is held against later data."""
     rows = [

@@ -55,10 +55,10 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
     """
     from groundup.core.errors import RecipeError
     from groundup.data import any_size
-    from groundup.stages import preparing
+    from groundup.stages import preparing, starting
     from groundup.stages.prepared import Prepared
 
-    recipe = preparing.as_recipe(recipe, overrides)
+    recipe, fresh = preparing.as_recipe(recipe, overrides), preprocessing is None
     shop = preparing.workshop(recipe)
     with contextlib.closing(shop.executor):
         source = preparing.read(recipe, shop)
@@ -75,9 +75,12 @@ def prepare(recipe: str | Path | Recipe, *overrides: str, preprocessing: Preproc
             splits = any_size.all_written(shop, splits)
             encoded = any_size.encode_all(shop, preprocessing.samples, splits)
     terminal.preprocessing(preprocessing, splits, encoded)
+    start = starting.start_of(recipe, preprocessing.samples) if fresh else None
+    if start is not None:
+        recipe = dataclasses.replace(recipe, model=start.model)
     if recipe.prompts and preprocessing.samples.task != "generate":
         raise RecipeError(f"recipe.prompts: this model writes no text; its task is {preprocessing.samples.task}.")
-    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared, shop)
+    return Prepared(recipe, splits, preprocessing, encoded, leaks, fingerprint, unprepared, shop, start)
 
 
 def train(
@@ -111,7 +114,7 @@ def _train(recipe: Recipe, out: Path | None) -> Trained:
     refuse_existing(out)
     terminal.begin(recipe.name, [f"recipe {recipe.digest()[:12]}, seed {recipe.seed}"])
     prepared = prepare(recipe)
-    terminal.stage("design", short(recipe.model))
+    terminal.stage("design", short(recipe.model if prepared.start is None else prepared.start.call))
     model = designing.design(prepared)
     terminal.model(model)
     terminal.stage("prove", "before the first step")
@@ -256,9 +259,15 @@ def _conclude_finetuned(tuned: Trained) -> Trained:
 
 
 def evaluate(run: str | Path) -> Report:
-    """Measure a run's model on the held-out part of its data, beside the recipe's baselines."""
-    from groundup.stages import evaluating, several
+    """Measure a run's model on the held-out part of its data, beside the recipe's baselines.
 
+    In place of a run a recipe may be named that starts from weights: these are measured as they are, untrained.
+    """
+    from groundup.stages import evaluating, looking, preparing, several
+
+    if Path(run).is_file() and looking.is_recipe(run):
+        recipe = evaluating.demand_start(preparing.as_recipe(run))
+        return evaluating.report_on_start(prepare(recipe))
     parts = several.parts_of(Path(run))
     if parts:
         return several.means([evaluate(part) for part in parts], parts)
@@ -316,30 +325,15 @@ def _resume(folder: Path) -> Trained:
 
 def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *, same_data: bool = False) -> Trained:
     """A run's data, prepared again by the preprocessing that was fitted then, and its model as designed."""
-    from groundup.core.errors import DataError
     from groundup.core.preprocessing import Preprocessing
-    from groundup.stages import designing, preparing
-    from groundup.stages.trained import Trained
-    from groundup.training import choose_device, move
+    from groundup.stages import designing, learning, preparing
 
     recipe = preparing.as_recipe(run.recipe(), overrides)
     terminal.begin(recipe.name, [f"from {checkpoint.folder}"])
     preprocessing = Preprocessing.from_json(checkpoint.text("preprocessing.json"))
     prepared = prepare(recipe, preprocessing=preprocessing)
-    if prepared.fingerprint != checkpoint.json("provenance.json")["data"]:
-        changed = f"{recipe.data.source}: the data is no longer what the run was trained on"
-        if same_data:
-            raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
-        terminal.warn(f"{changed}; figures may differ for that reason")
-    in_shards = prepared.in_shards
-    if same_data and in_shards != run.read_json("data.json").get("in_shards", in_shards):
-        raise DataError(
-            f"{run.folder}: its data lay in {'memory' if in_shards else 'shards'} and do so no longer, since another "
-            "part of the memory is free; batches would come in another order. Set data.memory as it was: a large one, "
-            "such as data.memory=64GB, keeps data in memory."
-        )
-    model = move(designing.design(prepared), choose_device(recipe.training.device))
-    return Trained(run, prepared, model, recipe.training, designing.objective(recipe.training, prepared))
+    learning.demand_same_data(run, checkpoint, prepared, refuse=same_data)
+    return designing.as_designed(run, prepared)
 
 
 # ---------------------------------------------------------------------------------------------- before a training
@@ -351,12 +345,14 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
     In place of a recipe a layer may be named, by an import path or a name of ours: then what every layer promises is
     proved of it. ``input_shape=[6,8]`` says what sample it takes, and other words are its arguments.
     """
+    from groundup.stages import proving
+
     if isinstance(recipe, (str, Path)) and not Path(recipe).is_file():
         name = str(recipe)
         if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
-            return _check_layer(name, overrides)
+            return proving.check_layer(name, overrides)
     from groundup.nn.init import started_weights
-    from groundup.stages import designing, proving
+    from groundup.stages import designing
 
     prepared = prepare(recipe, *overrides)
     training = prepared.recipe.training
@@ -368,21 +364,6 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
         terminal.signals(proving.signal(prepared, model, training)[1])
     terminal.proof(proof)
     return proof.demand()
-
-
-def _check_layer(target: str, arguments: tuple[str, ...]) -> Proof:
-    from groundup import proof
-    from groundup.core.recipe import read_call
-    from groundup.core.use import check as checked
-
-    use = read_call(target, arguments)
-    shape = use.arguments.get("input_shape")
-    rest = {name: value for name, value in use.arguments.items() if name != "input_shape"}
-    layer = checked(type(use)(target, **rest), "layers", "layer")
-    terminal.say(f"  what every layer promises, asked of {target}")
-    found = proof.contract(layer, shape)
-    terminal.proof(found)
-    return found.demand()
 
 
 def show(recipe: str | Path | Recipe, *overrides: str) -> Layer:
@@ -584,3 +565,40 @@ def labels(
     if into is not None:
         into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")
     return found
+
+
+# ---------------------------------------------------------------------------------------------- published weights
+
+
+def fetch(name: str, *, revision: str | None = None, out: Path | None = None) -> Path:
+    """Download a published model, ``org/name``, from a hub: safetensors and the texts beside them, nothing else.
+
+    ``revision`` is a branch, tag or commit. Lies in ``models/NAME`` unless told otherwise; a download that broke off
+    goes on where it stopped. HF_TOKEN and HF_ENDPOINT are honoured. A recipe trains it further by ``start``.
+    """
+    from groundup.stages import starting
+
+    terminal.begin("fetch", [name if revision is None else f"{name} at {revision}"])
+    return starting.downloaded(name, revision, out)
+
+
+def convert(
+    file: str | Path, model: str | Path, *overrides: str, mapping: Path | None = None, out: Path | None = None
+) -> Path:
+    """Turn a foreign file of weights, torch's or safetensors, into a folder that a recipe can start from.
+
+    ``model`` is what the weights are for: a name with its arguments (CifarResNet depth=20 num_classes=10), a recipe, or
+    a folder with a config.json. Which tensor is which is shown, every one of both sides. Where a place is guessed, or a
+    tensor has none, nothing is converted: the proposal is written as TOML, to be looked over and given back by
+    ``mapping``. The folder is ``models/NAME`` unless told otherwise.
+
+    >>> convert("resnet20.th", "CifarResNet", "depth=20", "num_classes=10")
+    """
+    from groundup.stages import starting
+
+    terminal.begin("convert", [str(file)])
+    if Path(model).is_file():
+        made = starting.model_prepared(prepare(model, *overrides))
+    else:
+        made = starting.model_named(model, overrides)
+    return starting.converted(Path(file), made, mapping, out or Path("models") / Path(file).stem)

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundup.core.errors import CheckpointError, GroundupError
+from groundup.core.errors import CheckpointError
+from groundup.core.use import Use
 from groundup.models import Llama
-from groundup.models.adapter import Adapted, read_model
+from groundup.models.adapter import Adapted
 from groundup.models.fetch import fetch
 from groundup.models.hugging_face import read_folder, write_folder
+from groundup.models.start import open_start
 
 pytest.importorskip("huggingface_hub")
 COMMIT = "c0ffee" + "0" * 34
@@ -131,21 +133,20 @@ def test_a_family_that_is_not_here_runs_through_transformers_and_says_so(tmp_pat
     config = transformers.GPTJConfig(vocab_size=50, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_positions=64)
     theirs = transformers.GPTJForCausalLM(config).eval()
     theirs.save_pretrained(tmp_path / "gptj")
-    with pytest.warns(UserWarning, match="family 'gptj' is not written out in groundup; it runs through transformers"):
-        model = read_model(tmp_path / "gptj")
+    start = open_start(tmp_path / "gptj", Use("Published"), {"vocab_size": 50})
+    assert "family 'gptj' is not written out in groundup; it runs through transformers" in start.notes[0]
+    model = start.read()
     assert isinstance(model, Adapted)
     tokens = torch.randint(0, 50, (2, 9))
     torch.testing.assert_close(model(tokens), theirs(tokens).logits)
     targets = tokens.roll(-1, 1)
     targets[:, -1] = -100
     torch.testing.assert_close(model(tokens, targets=targets), theirs(tokens, labels=tokens).loss)
-    with pytest.raises(GroundupError, match="one document a row"):
-        model(tokens, documents=torch.arange(9).expand(2, 9))
+    documents = torch.tensor([[0, 0, 0, 0, 1, 1, 2, 2, 2], [0] * 9])
+    packed = model(tokens, documents=documents)
+    for first, last in ((0, 4), (4, 6), (6, 9)):
+        torch.testing.assert_close(packed[:1, first:last], theirs(tokens[:1, first:last]).logits)
+    torch.testing.assert_close(packed[1:], theirs(tokens[1:]).logits)
     (tmp_path / "gptj" / "config.json").write_text('{"model_type": "no_such_family"}')
     with pytest.raises(CheckpointError, match="neither groundup nor transformers reads this"):
-        read_model(tmp_path / "gptj")
-
-
-def test_a_family_that_is_here_is_ours(tmp_path: Path) -> None:
-    write_folder(Llama(50, 1), tmp_path / "m")
-    assert isinstance(read_model(tmp_path / "m"), Llama)
+        open_start(tmp_path / "gptj", Use("Published"), {"vocab_size": 50}).read()

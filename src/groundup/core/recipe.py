@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from groundup.core.coerce import read_table
+from groundup.core.coerce import coerce, read_table
 from groundup.core.errors import GroundupError, RecipeError
 from groundup.core.novelty import OnNew
 from groundup.core.use import Use, check, resolve, signature_of, with_defaults
@@ -128,8 +128,12 @@ class Recipe:
 
     name: str
     data: DataRecipe
-    model: Use
+    model: Use = Use("Published")
+    """The network; with ``start`` it may be left out, and is then the one that lies there."""
     training: Training
+    start: str | None = None
+    """Where weights come from that are not learned here: a folder in the published format or one that ``convert``
+    wrote, from the recipe's own folder, or org/name of a hub."""
     seed: int = 0
     init: tuple[Init, ...] = ()
     swap: tuple[Swap, ...] = ()
@@ -151,6 +155,8 @@ class Recipe:
             for name in (*_POSITIVE, *given):
                 _demand_positive(getattr(training, name), f"{where}.{name}")
         _demand_positive(self.evaluation.seeds, "recipe.evaluation.seeds")
+        if self.start is None and self.model.target.rpartition(":")[2] == "Published":
+            raise RecipeError("recipe.model: this field is required and is not there, unless start names weights.")
         if self.seed < 0:
             raise RecipeError(f"recipe.seed: read {self.seed}, expected 0 or more.")
         if not re.fullmatch(r"\w[\w.-]*", self.name):
@@ -243,6 +249,24 @@ def read_call(target: str, arguments: Sequence[str] = ()) -> Use:
     for argument in arguments:
         _override(table, argument)
     return Use(target, **{name: value for name, value in table.items() if name != "use"})
+
+
+def call_to_toml(use: Use, slot: str) -> str:
+    """A call as TOML, every default spelled out; ``read_call_file`` reads it back."""
+    import tomli_w
+
+    return tomli_w.dumps(_plain(with_defaults(use, slot), slot))
+
+
+def read_call_file(path: Path, slot: str) -> Use:
+    """A call from a TOML file of its own. Raises RecipeError for a file that is damaged or holds none."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}.") from error
+    found = coerce(table, Use, str(path))
+    assert isinstance(found, Use)
+    return found
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

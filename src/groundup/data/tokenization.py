@@ -14,8 +14,9 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from groundup.core.errors import DataError
+from groundup.data.tokenizer_file import TokenizerFile
 
-__all__ = ["BytePairEncoding", "Characters"]
+__all__ = ["BytePairEncoding", "Characters", "TokenizerFile"]
 
 Array = np.ndarray[Any, Any]
 

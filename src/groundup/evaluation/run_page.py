@@ -44,6 +44,7 @@ def run_page(run: Run) -> str:
         ("Measured", lambda _: _measured(report) if report else None),
         ("Fine-tuning", _finetuned),
         ("Written", _written),
+        ("Started from", _started),
         ("Proof", _proof),
         ("Structure", _structure),
         ("Data", _data),
@@ -73,6 +74,16 @@ def _tiles(report: Report | None) -> list[Tile]:
         note = ", ".join(f"{label} {value:.4g}" for label, value in rivals.items())
         tiles.append(Tile(name.replace("_", " "), f"{metric.value:.4g}", note or metric.unit, better))
     return tiles
+
+
+def _started(run: Run) -> str | None:
+    """The weights that were not learned in this run, and what a person must know of them."""
+    if not (run.folder / "start.json").is_file():
+        return None
+    about = run.read_json("start.json")
+    rows = [["folder", about["folder"]], ["model", about["model"]]]
+    rows += [[f"SHA-256 of {name}", digest] for name, digest in about["sha256"].items()]
+    return table(["", ""], rows) + "".join(paragraph(note) for note in about["notes"])
 
 
 def _curves(run: Run) -> str | None:

@@ -38,6 +38,7 @@ HOMES = {
     "Olmo2": "olmo2",
     "PatchTST": "patchtst",
     "Phi3": "phi3",
+    "Published": "start",
     "Qwen2": "qwen2",
     "Qwen3": "qwen3",
     "Qwen3Moe": "qwen3_moe",

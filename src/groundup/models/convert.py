@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from groundup.core.errors import CheckpointError, nearest
+from groundup.models.hugging_face import fill_published
 from groundup.nn.folders import read_tensors
-from groundup.nn.weights import Weight, place_of
+from groundup.nn.weights import Weight, place_of, places_of
 
 PUBLISHED, SAME, WITHOUT_PREFIX, BY_SEQUENCE, ONLY_ONE, BY_ORDER, BY_NAME, GIVEN = (
     "published name of this family",
@@ -101,10 +103,52 @@ class NameMapping:
         )
 
     def to_toml(self) -> str:
-        """As a file that ``read_mapping`` reads, to be looked over and changed by hand."""
-        import tomli_w
+        """As a file that ``read_mapping`` reads, to be looked over and changed by hand; what is open is a comment."""
+        lines = [
+            "# theirs = ours; tensors of theirs that carry nothing for this model stand under unused.",
+            "unused = [",
+        ]
+        lines += [*(f"  {json.dumps(name)}," for name in self.unused), "]", "", "[names]"]
+        lines += [
+            f"{json.dumps(row.theirs)} = {json.dumps(row.ours)}{f'  # {row.how}' if row.how in GUESSES else ''}"
+            for row in self.rows
+        ]
+        for said, tensors in (("theirs without a place", self.open_theirs), ("ours without a source", self.open_ours)):
+            lines += [f"# {said}: {json.dumps(name)} {shape}" for name, shape in tensors]
+        return "\n".join(lines) + "\n"
 
-        return tomli_w.dumps({"unused": list(self.unused), "names": {row.theirs: row.ours for row in self.rows}})
+    def counts(self) -> dict[str, int]:
+        """How many tensors there are of each kind."""
+        guessed = len(self.guesses)
+        return {
+            "matched": len(self.rows) - guessed,
+            "guessed": guessed,
+            "unused": len(self.unused),
+            "kept": len(self.kept),
+            "without a place": len(self.open_theirs),
+            "missing": len(self.open_ours),
+        }
+
+    def tables(self) -> dict[str, list[tuple[str, str, str]]]:
+        """How it was found, or what is missing -> (theirs, ours, tensors), layer by layer; every tensor of both."""
+        lines = [(row.how, row.theirs, row.ours, row.shape) for row in self.rows]
+        lines += [("unused: carry nothing for this model", name, "", ()) for name in self.unused]
+        lines += [("count only, and start anew", "", name, ()) for name in self.kept]
+        lines += [("OPEN: without a place in the model", name, "", shape) for name, shape in self.open_theirs]
+        lines += [("MISSING: nothing in the file for it", "", name, shape) for name, shape in self.open_ours]
+        found: dict[str, dict[tuple[str, str], list[str]]] = {}
+        for how, theirs, ours, shape in lines:
+            (layer, _, part), (own_layer, _, own) = theirs.rpartition("."), ours.rpartition(".")
+            name = part if part == own or not own else own if not part else f"{part} -> {own}"
+            found.setdefault(how, {}).setdefault((layer, own_layer), []).append(f"{name} {_sized(shape)}".strip())
+        return {
+            how: [(theirs or "-", ours or "-", ", ".join(parts)) for (theirs, ours), parts in layers.items()]
+            for how, layers in found.items()
+        }
+
+
+def _sized(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def read_foreign(path: str | Path) -> dict[str, Tensor]:
@@ -176,6 +220,28 @@ def propose(
         tuple((n, s) for n, s in left.items() if n not in used and n not in counters),
         tuple((n, s) for n, s in open_ours.items() if n not in taken and n not in kept),
     )
+
+
+def take_published(theirs: Mapping[str, Tensor], model: Any, where: Path) -> NameMapping | None:
+    """Fill a family's model with tensors that have its published names, those that are converted on the way included.
+
+    None, and the model as it was, where they are not just those that the family has.
+    """
+    if not hasattr(model, "WEIGHTS"):
+        return None
+    prefix = getattr(model, "PREFIX", "")
+    rows, unused = [], []
+    for name, tensor in theirs.items():
+        ours = places_of(name, model.WEIGHTS) or places_of(prefix + name, model.WEIGHTS)
+        if ours:
+            rows.append(Row(name, " + ".join(ours), tuple(tensor.shape), PUBLISHED))
+        else:
+            unused.append(name)
+    try:
+        fill_published(model, theirs.items(), where, next(model.parameters()).dtype)
+    except CheckpointError:
+        return None
+    return NameMapping(tuple(rows), tuple(unused))
 
 
 def _given(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from groundup.core.errors import CheckpointError, nearest
+from groundup.core.errors import CheckpointError, RecipeError, nearest
 from groundup.core.use import resolve
 from groundup.models.config import read_config, write_config
 from groundup.nn.folders import read_json, stream_tensors, tensor_names, write_whole
+from groundup.nn.unfilled import unfilled
 from groundup.nn.weights import Weight, fill, fits, write_names
 
 CONFIG = "config.json"
@@ -83,6 +84,27 @@ def family_of(table: Mapping[str, Any], where: str | Path = CONFIG) -> Any:
     return resolve(f"groundup.models.{kind}:{FAMILIES[kind]}", "model")
 
 
+def config_of(folder: Path, ignore: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    """The class of the family in a published folder, and its config. Raises CheckpointError as ``read_folder`` does."""
+    if not (folder / CONFIG).is_file():
+        refuse_other_formats(folder)
+    table = read_json(folder / CONFIG)
+    family = family_of(table, folder / CONFIG)
+    read = getattr(family.CONFIG, "from_dict", None) or functools.partial(read_config, family.CONFIG)
+    try:
+        return family, read(table, ignore)
+    except (TypeError, ValueError, RecipeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
+def build(family: Any, config: Any) -> nn.Module:
+    """A family's model of a config's sizes."""
+    model: nn.Module = family.from_config(config) if hasattr(family, "from_config") else family(config)
+    return model
+
+
 def read_folder(
     folder: str | Path,
     *,
@@ -102,33 +124,39 @@ def read_folder(
     setting or tensor that is unknown, a tensor that is missing or of another shape, and a damaged file.
     """
     folder = Path(folder)
-    table = read_json(folder / CONFIG)
-    family = family_of(table, folder / CONFIG)
-    read = getattr(family.CONFIG, "from_dict", None) or functools.partial(read_config, family.CONFIG)
-    config = read(table, ignore)
+    family, config = config_of(folder, ignore)
     anew: dict[str, Any] = {} if head is None else {"head": head}
     anew |= {} if num_labels is None else {"num_labels": num_labels}
     body, config = config, dataclasses.replace(config, **anew) if anew else config
     if config != body:  # the new head is made behind, and what the file has of the old one is passed over
         config, wanted = dataclasses.replace(config, head="states"), config
-    with torch.device("meta"):  # no time and memory for weights that are replaced at once
-        model: Any = family.from_config(config) if hasattr(family, "from_config") else family(config)
-    tied = getattr(family, "TIED", {}) if getattr(config, "tie_word_embeddings", False) else {}
-    if hasattr(config, "ARCHITECTURES") and config.head != "words":  # a decoder's head is always one of words
-        tied = {}
-    tied = {**tied, **getattr(family, "COPIES", {})}
-    tensors = _prefixed(_all_tensors(folder), getattr(family, "PREFIX", ""), model)
-    tensors = _untied(tensors, tied, folder)
-    try:
-        fill(model, tensors, model.WEIGHTS, model.UNUSED, dtype)
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from error
+    with unfilled():  # no time and memory for weights that are replaced at once
+        model: Any = build(family, config)
+    fill_published(model, _all_tensors(folder), folder, dtype)
     if config != body:
         model.config = wanted
         model.head = family.new_head(wanted)
         model.head.to(next(model.parameters()).dtype)
     found: nn.Module = model
     return found
+
+
+def fill_published(
+    model: Any, tensors: Iterable[tuple[str, Tensor]], where: Path, dtype: torch.dtype | None = None
+) -> None:
+    """Give a family's model, on the meta device or not, its tensors by their published names.
+
+    Raises CheckpointError as ``read_folder`` does, which begins with ``where``.
+    """
+    tied = getattr(model, "TIED", {}) if getattr(model.config, "tie_word_embeddings", False) else {}
+    if hasattr(model.config, "ARCHITECTURES") and model.config.head != "words":  # a decoder's is always one of words
+        tied = {}
+    tied = {**tied, **getattr(model, "COPIES", {})}
+    named = _untied(_prefixed(tensors, getattr(model, "PREFIX", ""), model), tied, where)
+    try:
+        fill(model, named, model.WEIGHTS, model.UNUSED, dtype)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
 
 
 def write_folder(
@@ -164,12 +192,12 @@ def _all_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     if (folder / INDEX).is_file():
         files = _indexed(folder)
     elif not (folder / SINGLE).is_file():
-        _refuse_other_formats(folder)
+        refuse_other_formats(folder)
     for file in files:
         yield from stream_tensors(folder / file)
 
 
-def _prefixed(tensors: Iterator[tuple[str, Tensor]], prefix: str, model: Any) -> Iterator[tuple[str, Tensor]]:
+def _prefixed(tensors: Iterable[tuple[str, Tensor]], prefix: str, model: Any) -> Iterator[tuple[str, Tensor]]:
     """Names of a body that was published alone, as they are where it has a head."""
     patterns = [*(row.theirs for row in model.WEIGHTS), *model.UNUSED]
     for name, tensor in tensors:
@@ -186,6 +214,8 @@ def _indexed(folder: Path) -> list[str]:
     for name in sorted(set(places.values())):
         if Path(name).name != name:
             raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file of this folder.")
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {INDEX} names the shard {name!r}, which is not there; copy or fetch it.")
         held |= set(tensor_names(folder / name))
     if places.keys() != held:
         odd = sorted(places.keys() ^ held)
@@ -193,8 +223,16 @@ def _indexed(folder: Path) -> list[str]:
     return sorted(set(places.values()))
 
 
-def _refuse_other_formats(folder: Path) -> None:
-    """Say what to do where the weights are there, but not as safetensors."""
+def refuse_other_formats(folder: Path) -> None:
+    """Raise CheckpointError that says what to do where a folder is not one that can be read."""
+    if not folder.is_dir():
+        beside = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise CheckpointError(f"{folder}: there is no such folder.{nearest(folder.name, beside)}")
+    if (folder / "run.json").is_file() or (folder / "manifest.json").is_file():
+        raise CheckpointError(
+            f"{folder}: is a run of groundup or a checkpoint of one, no published model. "
+            "To train it further: groundup finetune RUN."
+        )
     for pattern, meant in (
         ("*.bin", "torch's pickle"),
         ("*.pt*", "torch's pickle"),
@@ -205,8 +243,12 @@ def _refuse_other_formats(folder: Path) -> None:
         if found:
             raise CheckpointError(
                 f"{folder}: there is no {SINGLE}, only {found[0].name} ({meant}). "
-                f"Convert it once: groundup convert {found[0]} --model {folder}"
+                f"Convert it once: groundup convert {found[0]} {folder}"
             )
+    others = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise CheckpointError(
+        f"{folder}: holds no published model: expected {CONFIG} with {SINGLE} or {INDEX}; there is {others}."
+    )
 
 
 def _untied(

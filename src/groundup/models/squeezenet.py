@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundup.models.config import other_heads
 from groundup.nn.weights import Weight
 
 FIRES = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)} | {
@@ -33,26 +34,24 @@ class SqueezeNetConfig:
     num_channels: int = 3
     num_labels: int = 1000
     classifier_dropout_prob: float = 0.5
+    head: Literal["states", "classes"] = "classes"
 
     FIXED: ClassVar[Mapping[str, Any]] = {"model_type": "squeezenet"}
     OFFERED: ClassVar = {"num_labels": "num_classes", "num_channels": "in_channels"}
+    ARCHITECTURES: ClassVar[Mapping[str, str]] = {"SqueezeNet": "classes", "SqueezeNetFeatures": "states"}
+
+
+HEADS = {
+    "states": (),
+    "classes": tuple(Weight(f"classifier.1.{part}", f"head.{part}") for part in ("weight", "bias")),
+}
 
 
 class SqueezeNet(nn.Module):
-    """A classifier of images: [B, C, H, W] -> logits [B, num_labels]."""
+    """A classifier of images: [B, C, H, W] -> logits [B, num_labels], or the last states [B, 512, H / 16, W / 16]."""
 
     CONFIG = SqueezeNetConfig
-    ARCHITECTURE = "SqueezeNet"
-    UNUSED = ()
-    WEIGHTS = (
-        *(Weight(f"features.0.{part}", f"steps.0.{part}") for part in ("weight", "bias")),
-        *(
-            Weight(f"features.*.{theirs}.{part}", f"steps.*.{ours}.{part}")
-            for theirs, ours in (("squeeze", "squeeze"), ("expand1x1", "narrow"), ("expand3x3", "wide"))
-            for part in ("weight", "bias")
-        ),
-        *(Weight(f"classifier.1.{part}", f"head.{part}") for part in ("weight", "bias")),
-    )
+    PREFIX = ""
 
     def __init__(self, config: SqueezeNetConfig) -> None:
         super().__init__()
@@ -63,19 +62,41 @@ class SqueezeNet(nn.Module):
             steps.append(pool if place in POOLS else Fire(*FIRES[place]))
         self.steps = nn.Sequential(*steps)
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
-        self.head = nn.Conv2d(512, config.num_labels, 1)
-        for module in self.modules():
+        for module in self.steps.modules():
             if isinstance(module, nn.Conv2d):
-                if module is self.head:
-                    nn.init.normal_(module.weight, 0.0, 0.01)
-                else:
-                    nn.init.kaiming_uniform_(module.weight)
+                nn.init.kaiming_uniform_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        self.head = self.new_head(config)
+
+    @staticmethod
+    def new_head(config: SqueezeNetConfig) -> nn.Module | None:
+        """A head as the config says."""
+        if config.head == "states":
+            return None
+        head = nn.Conv2d(512, config.num_labels, 1)
+        nn.init.normal_(head.weight, 0.0, 0.01)
+        assert head.bias is not None
+        nn.init.zeros_(head.bias)
+        return head
+
+    @property
+    def WEIGHTS(self) -> tuple[Weight, ...]:
+        """Published name, our name."""
+        parts = (("squeeze", "squeeze"), ("expand1x1", "narrow"), ("expand3x3", "wide"))
+        layers = (("features.0", "steps.0"), *((f"features.*.{theirs}", f"steps.*.{ours}") for theirs, ours in parts))
+        rows = [Weight(f"{theirs}.{part}", f"{ours}.{part}") for theirs, ours in layers for part in ("weight", "bias")]
+        return (*rows, *HEADS[self.config.head])
+
+    @property
+    def UNUSED(self) -> tuple[str, ...]:
+        """The head's tensors, where the states are all that is wanted."""
+        return other_heads(self.config.head, HEADS)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, num_labels]."""
-        return F.relu(self.head(self.dropout(self.steps(inputs)))).mean((2, 3))
+        """[B, C, H, W] -> [B, num_labels], or the states."""
+        states: Tensor = self.steps(inputs)
+        return states if self.head is None else F.relu(self.head(self.dropout(states))).mean((2, 3))
 
 
 class Fire(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -245,6 +246,15 @@ class _Names:
                     yield _put(row.theirs, numbers)
 
 
+def places_of(name: str, table: Sequence[Weight]) -> tuple[str, ...]:
+    """Our names of what a published tensor becomes, whatever is done to it; none where no row of the table has it."""
+    try:
+        place = _Names(table, ()).place(name)
+    except CheckpointError:
+        return ()
+    return place.ours if place is not None else ()
+
+
 def place_of(name: str, table: Sequence[Weight]) -> str | None:
     """Our name for a published one that goes there unchanged; None where there is none, or it is changed on the way."""
     for row in table:
@@ -261,8 +271,13 @@ def fits(name: str, pattern: str) -> bool:
 
 def _numbers(name: str, pattern: str) -> tuple[str, ...] | None:
     """The numbers that stand where the pattern has ``*``, or None where it does not fit; ``**`` is any text."""
-    match = re.fullmatch(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", r"(\d+)"), name)
+    match = _compiled(pattern).fullmatch(name)
     return match.groups() if match else None
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", r"(\d+)"))
 
 
 def _put(pattern: str, numbers: Sequence[str]) -> str:

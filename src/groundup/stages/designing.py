@@ -13,22 +13,30 @@ from groundup.core.errors import RecipeError
 from groundup.core.plan import Plan
 from groundup.core.recipe import Training
 from groundup.core.report import Proof
+from groundup.core.run import Run
 from groundup.core.structure import Layer
 from groundup.core.use import make, resolve, signature_of
 from groundup.nn.init import initialise
 from groundup.nn.swap import swap
 from groundup.optim import parameter_groups
 from groundup.stages.prepared import Prepared
-from groundup.stages.trained import Objective
-from groundup.training import choose_device, choose_precision, seed_everything
+from groundup.stages.trained import Objective, Trained
+from groundup.training import choose_device, choose_precision, move, seed_everything
 
 
 def design(prepared: Prepared) -> nn.Module:
-    """The model as the recipe describes it: sizes taken from the data, swapped, initialised by the seed."""
+    """The model as the recipe describes it: sizes taken from the data, swapped, initialised by the seed.
+
+    Where it starts from weights that lie somewhere, it has these.
+    """
     recipe = prepared.recipe
     _need_categories_taken(prepared)
     seed_everything(recipe.seed)
-    model: nn.Module = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
+    model: nn.Module
+    if prepared.start is not None:
+        model = prepared.start.read()
+    else:
+        model = make(recipe.model, "model", where="recipe.model", **prepared.sizes)
     for change in recipe.swap:
         swap(model, change.where, change.with_)
     rules = [
@@ -37,6 +45,13 @@ def design(prepared: Prepared) -> nn.Module:
     if rules:
         initialise(model, rules)
     return model
+
+
+def as_designed(run: Run, prepared: Prepared) -> Trained:
+    """The model of a run before its weights are read, where it is to be carried out."""
+    training = prepared.recipe.training
+    model = move(design(prepared), choose_device(training.device))
+    return Trained(run, prepared, model, training, objective(training, prepared))
 
 
 def _need_categories_taken(prepared: Prepared) -> None:

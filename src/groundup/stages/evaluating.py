@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
 from groundup import evaluation, terminal
+from groundup.core.errors import RecipeError
+from groundup.core.recipe import Recipe
 from groundup.core.report import Metric, Report
+from groundup.core.run import Run
 from groundup.core.use import make
 from groundup.data import any_size
 from groundup.data.samples.targets import class_names
 from groundup.evaluation import Outcome
+from groundup.stages.designing import as_designed
+from groundup.stages.prepared import Prepared
 from groundup.stages.preparing import short
 from groundup.stages.trained import Trained
 from groundup.training import choose_precision
@@ -38,6 +44,23 @@ def report_on(trained: Trained) -> Report:
     if "classes" not in target:
         return report
     return dataclasses.replace(report, figures=evaluation.pictures_of(outcome, class_names(target)))
+
+
+def demand_start(recipe: Recipe) -> Recipe:
+    """The recipe. Raises RecipeError where it starts from no weights."""
+    if recipe.start is None:
+        raise RecipeError(
+            "recipe.start: it names no weights, so there is nothing to measure. Train first: groundup train."
+        )
+    terminal.begin(recipe.name, [f"the weights of {recipe.start}, untrained"])
+    return recipe
+
+
+def report_on_start(prepared: Prepared) -> Report:
+    """The figures of the weights that a recipe starts from, before anything is learned."""
+    trained = as_designed(Run(Path()), prepared)
+    terminal.stage("evaluate", f"on {prepared.held_out}")
+    return report_on(trained)
 
 
 def _scores_apart(trained: Trained, outcome: Outcome) -> dict[str, dict[str, Metric]]:

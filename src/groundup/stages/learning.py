@@ -15,7 +15,7 @@ from typing import Any
 from groundup import terminal
 from groundup.core.batch import Bookmark, Step
 from groundup.core.checkpoint import Checkpoint
-from groundup.core.errors import CheckpointError, NonFiniteError
+from groundup.core.errors import CheckpointError, DataError, NonFiniteError
 from groundup.core.plan import Plan
 from groundup.core.preprocessing import step_name, what_was_learned
 from groundup.core.report import Proof, machine
@@ -55,6 +55,8 @@ def write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> 
     learned = what_was_learned(prepared.preprocessing.prepare, entries)
     run.write_json("statistics.json", [*learned, {**samples, "columns": []}])
     run.write_json("proof.json", dataclasses.asdict(proof))
+    if prepared.start is not None:
+        run.write_json("start.json", prepared.start.about())
     if prepared.sample():
         run.write_json("sample.json", prepared.sample())
     run.write_json("plan.json", planned.to_dict())
@@ -65,6 +67,22 @@ def write_borders(run: Run, prepared: Prepared, proof: Proof, planned: Plan) -> 
     run.write_json("data.json", {**about, "rows": rows, "samples": samples})
     if isinstance(prepared.preprocessing.schema, Schema):
         run.write_json("schema.json", prepared.preprocessing.schema.to_dict())
+
+
+def demand_same_data(run: Run, checkpoint: Checkpoint, prepared: Prepared, *, refuse: bool) -> None:
+    """Warn where the data are not those of the run; or raise DataError, since a resume must go on with the same."""
+    if prepared.fingerprint != checkpoint.json("provenance.json")["data"]:
+        changed = f"{prepared.recipe.data.source}: the data is no longer what the run was trained on"
+        if refuse:
+            raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
+        terminal.warn(f"{changed}; figures may differ for that reason")
+    in_shards = prepared.in_shards
+    if refuse and in_shards != run.read_json("data.json").get("in_shards", in_shards):
+        raise DataError(
+            f"{run.folder}: its data lay in {'memory' if in_shards else 'shards'} and do so no longer, since another "
+            "part of the memory is free; batches would come in another order. Set data.memory as it was: a large one, "
+            "such as data.memory=64GB, keeps data in memory."
+        )
 
 
 def begin(trained: Trained, *, measure: bool = True) -> TrainState:

@@ -18,6 +18,7 @@ from groundup.core.use import make
 from groundup.data import loading
 from groundup.data.any_size import Parts
 from groundup.data.shards import Workshop
+from groundup.models.start import Start
 from groundup.stages.preparing import augmentation
 
 MOST_CHECKED = 20_000
@@ -40,6 +41,8 @@ class Prepared:
     """The splits as they were before their preparation."""
     shop: Workshop
     """Where parts that do not fit in memory are worked on."""
+    start: Start | None = None
+    """The weights that a new model begins with, where the recipe names some."""
 
     @property
     def samples(self) -> Any:

@@ -13,8 +13,9 @@ from groundup.core.batch import Batch, Bookmark
 from groundup.core.checkpoint import Checkpoint
 from groundup.core.errors import DataError, RecipeError
 from groundup.core.misfit import layers_named
-from groundup.core.recipe import Training
+from groundup.core.recipe import Training, read_call
 from groundup.core.report import Check, LayerSignal, Proof
+from groundup.core.use import check as checked
 from groundup.core.use import make
 from groundup.data import any_size
 from groundup.data.causality import look_ahead
@@ -44,7 +45,7 @@ def prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: bo
     if prepared.samples.task == "forecast":
         valid = any_size.whole(prepared.shop, prepared.unprepared.valid, "no look-ahead")
         checks.append(look_ahead(prepared.samples, valid, prepared.preprocessing))
-    fresh = fresh and not getattr(model, "ANSWERS_FROM_INPUTS", False)
+    fresh = fresh and prepared.start is None and not getattr(model, "ANSWERS_FROM_INPUTS", False)
     expected = _expected_loss(prepared, training, batch) if fresh else None
     if expected is not None:
         tolerance = 0.1 if prepared.samples.task == "generate" else 0.5  # few samples and features scatter more
@@ -55,6 +56,18 @@ def prove(prepared: Prepared, model: nn.Module, training: Training, *, fresh: bo
         checks.append(signal(prepared, model, training)[0])
     _try_metrics(prepared, model)
     return Proof(tuple(checks))
+
+
+def check_layer(target: str, arguments: tuple[str, ...]) -> Proof:
+    """What every layer promises, proved of one by its import path or name; ``input_shape`` among its arguments."""
+    use = read_call(target, arguments)
+    shape = use.arguments.get("input_shape")
+    rest = {name: value for name, value in use.arguments.items() if name != "input_shape"}
+    layer = checked(type(use)(target, **rest), "layers", "layer")
+    terminal.say(f"  what every layer promises, asked of {target}")
+    found = proof.contract(layer, shape)
+    terminal.proof(found)
+    return found.demand()
 
 
 def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, wanted: Objective) -> None:

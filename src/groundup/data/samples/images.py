@@ -150,7 +150,8 @@ class Images:
     train is cut into shards. The column ``image`` holds files' bytes, or arrays of bytes [H, W] or [H, W, C]. ``size``
     (an edge, or [height, width]) resizes each image, whatever its shape; without it all must be of one size.
     ``channels`` is 1 where train has grey images alone, else 3. ``target`` and ``target_scale`` are as in ``Rows``.
-    At prediction an image of another size is resized to that of training, with a note.
+    ``mean`` and ``deviation``, one for each channel from 0 to 1, are taken instead where they are given, as published
+    weights ask for. At prediction an image of another size is resized to that of training, with a note.
 
     Augmentation draws in from beyond the edge what ``outside`` says. ``engine`` moves its pixels on a CPU: "auto" is
     OpenCV where it is installed and images have 4,096 pixels or more, else torch, and is settled when train is
@@ -167,6 +168,8 @@ class Images:
     device: str = "cpu"
     task: Literal["auto", "classify", "regress"] = "auto"
     target_scale: TargetScale = "z_score"
+    mean: Sequence[float] | None = None
+    deviation: Sequence[float] | None = None
     learned: Mapping[str, Any] | None = None
 
     BY_ROW: ClassVar = True
@@ -176,6 +179,8 @@ class Images:
         edges = (self.size,) if isinstance(self.size, int) else tuple(self.size or (1,))
         if len(edges) > 2 or min(edges) < 1:
             raise ValueError(f"size: read {self.size}, expected an edge in pixels, or [height, width].")
+        if (self.mean is None) != (self.deviation is None) or min(self.deviation or (1,)) <= 0:
+            raise ValueError("mean and deviation: give both, or neither; a deviation is more than 0.")
         if self.engine == "pillow" and self.outside != "zeros":
             raise ValueError(f"outside: read {self.outside!r}, and Pillow draws in nothing but black; take torch.")
 
@@ -234,6 +239,10 @@ class Images:
         mean = [total / (255 * count) for total in state["total"]]
         spread = [count * s - t**2 for t, s in zip(state["total"], state["squares"], strict=True)]
         deviation = [math.sqrt(value) / (255 * count) for value in spread]
+        if self.mean is not None and self.deviation is not None:
+            if {len(self.mean), len(self.deviation)} != {len(mean)}:
+                raise DataError(f"Images.mean and deviation: expected {len(mean)} numbers each, one for each channel.")
+            mean, deviation = list(self.mean), list(self.deviation)
         learned = {
             "rows": state["rows"], "channels": len(mean), "height": height, "width": width, "mean": mean,
             "deviation": [value if value > 1e-6 else 1.0 for value in deviation], "target": target,

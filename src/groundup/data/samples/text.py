@@ -247,7 +247,8 @@ class PackedText(PackedSamples):
         if len(texts) and len(begins) == 0:
             raise DataError(f"PackedText: {dataset.origin or 'the data'} has no document with a token to predict.")
         weights = tokenizer.byte_lengths()
-        unknown = int((tokens > tokenizer.end_of_text).sum())  # a tokenizer that has such a token has it last
+        knows_all = not hasattr(tokenizer, "unknown")
+        unknown = 0 if knows_all else int((tokens > tokenizer.end_of_text).sum())  # such a token is the last one
         where = f" of {dataset.split}" if dataset.split else ""
         return PackedSequences(
             tokens=tokens,
