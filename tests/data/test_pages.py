@@ -238,3 +238,11 @@ def test_a_share_is_not_rounded_up_to_all() -> None:
     frame = pl.DataFrame({"y": [1.0, 2.0] * 500, "c": ["a", "b"] + [None] * 998})
     found = inspect_dataset(Dataset.of(frame, {"y": "number", "c": "category"}), "gaps")
     assert "c missing on 99.8% of the rows" in [one.saw for one in found.findings]
+
+
+def test_the_page_says_how_a_file_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_bytes("name;price\nCafé;1,5\nThé;2,25\n".encode("cp1252"))
+    _, found = inspect_path(path)
+    assert "Windows-1252, separator semicolon" in found.html
+    assert "the comma read as decimal point" in found.html
