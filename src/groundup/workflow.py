@@ -176,66 +176,6 @@ def _train_several(recipe: Recipe, parent: Run) -> Trained:
 # ---------------------------------------------------------------------------------------------- from a run
 
 
-def _reopen(folder: str | Path, overrides: tuple[str, ...] = ()) -> Trained:
-    """A finished run with the weights it chose."""
-    from groundup.core.run import Run
-
-    run = Run.open(folder)
-    checkpoint = run.checkpoint()
-    trained = _opened(run, checkpoint, overrides)
-    trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
-    return trained
-
-
-def _resume(folder: Path) -> Trained:
-    """Everything as it was at the newest checkpoint that verifies; then the loop goes on."""
-    from groundup.core.run import Run
-    from groundup.stages import finetuning, learning
-
-    run = Run.open(folder)
-    if run.recipe().runs() and not run.checkpoints.is_dir():
-        return _train_several(run.recipe(), run)
-    checkpoint, passed_over = run.newest()
-    for line in passed_over:
-        terminal.warn(f"passed over: {line}")
-    trained = _opened(run, checkpoint, same_data=True)
-    finetuned = (run.folder / "before.json").is_file()
-    if finetuned:
-        trained = finetuning.as_stopped(trained)
-    state = learning.restored(trained, checkpoint)
-    terminal.stage("train", f"goes on behind step {state.step:,} of {state.total_steps:,}")
-    learning.learn(trained, state)
-    return _conclude_finetuned(trained) if finetuned else _conclude(trained)
-
-
-def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *, same_data: bool = False) -> Trained:
-    """A run's data, prepared again by the preprocessing that was fitted then, and its model as designed."""
-    from groundup.core.errors import DataError
-    from groundup.core.preprocessing import Preprocessing
-    from groundup.stages import designing, preparing
-    from groundup.stages.trained import Trained
-    from groundup.training import choose_device, move
-
-    recipe = preparing.as_recipe(run.recipe(), overrides)
-    terminal.begin(recipe.name, [f"from {checkpoint.folder}"])
-    preprocessing = Preprocessing.from_json(checkpoint.text("preprocessing.json"))
-    prepared = prepare(recipe, preprocessing=preprocessing)
-    if prepared.fingerprint != checkpoint.json("provenance.json")["data"]:
-        changed = f"{recipe.data.source}: the data is no longer what the run was trained on"
-        if same_data:
-            raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
-        terminal.warn(f"{changed}; figures may differ for that reason")
-    in_shards = prepared.in_shards
-    if same_data and in_shards != run.read_json("data.json").get("in_shards", in_shards):
-        raise DataError(
-            f"{run.folder}: its data lay in {'memory' if in_shards else 'shards'} and do so no longer, since another "
-            "part of the memory is free; batches would come in another order. Set data.memory as it was: a large one, "
-            "such as data.memory=64GB, keeps data in memory."
-        )
-    model = move(designing.design(prepared), choose_device(recipe.training.device))
-    return Trained(run, prepared, model, recipe.training, designing.objective(recipe.training, prepared))
-
-
 def finetune(run: str | Path, *overrides: str, out: Path | None = None) -> Path:
     """Fine-tune a run's model as its recipe's ``[finetune]`` says; lies in ``RUN/finetune`` unless told otherwise.
 
@@ -340,6 +280,66 @@ def predict(run: str | Path, *inputs: Any) -> list[dict[str, Any]]:
     opened.recipe()  # what lies beside the recipe can be imported from here on
     serving = predictor(opened.checkpoint())
     return [line for raw in inputs for line in serving.predict(raw)]
+
+
+def _reopen(folder: str | Path, overrides: tuple[str, ...] = ()) -> Trained:
+    """A finished run with the weights it chose."""
+    from groundup.core.run import Run
+
+    run = Run.open(folder)
+    checkpoint = run.checkpoint()
+    trained = _opened(run, checkpoint, overrides)
+    trained.model.load_state_dict(checkpoint.tensors("model.safetensors"))
+    return trained
+
+
+def _resume(folder: Path) -> Trained:
+    """Everything as it was at the newest checkpoint that verifies; then the loop goes on."""
+    from groundup.core.run import Run
+    from groundup.stages import finetuning, learning
+
+    run = Run.open(folder)
+    if run.recipe().runs() and not run.checkpoints.is_dir():
+        return _train_several(run.recipe(), run)
+    checkpoint, passed_over = run.newest()
+    for line in passed_over:
+        terminal.warn(f"passed over: {line}")
+    trained = _opened(run, checkpoint, same_data=True)
+    finetuned = (run.folder / "before.json").is_file()
+    if finetuned:
+        trained = finetuning.as_stopped(trained)
+    state = learning.restored(trained, checkpoint)
+    terminal.stage("train", f"goes on behind step {state.step:,} of {state.total_steps:,}")
+    learning.learn(trained, state)
+    return _conclude_finetuned(trained) if finetuned else _conclude(trained)
+
+
+def _opened(run: Run, checkpoint: Checkpoint, overrides: tuple[str, ...] = (), *, same_data: bool = False) -> Trained:
+    """A run's data, prepared again by the preprocessing that was fitted then, and its model as designed."""
+    from groundup.core.errors import DataError
+    from groundup.core.preprocessing import Preprocessing
+    from groundup.stages import designing, preparing
+    from groundup.stages.trained import Trained
+    from groundup.training import choose_device, move
+
+    recipe = preparing.as_recipe(run.recipe(), overrides)
+    terminal.begin(recipe.name, [f"from {checkpoint.folder}"])
+    preprocessing = Preprocessing.from_json(checkpoint.text("preprocessing.json"))
+    prepared = prepare(recipe, preprocessing=preprocessing)
+    if prepared.fingerprint != checkpoint.json("provenance.json")["data"]:
+        changed = f"{recipe.data.source}: the data is no longer what the run was trained on"
+        if same_data:
+            raise DataError(f"{changed}; a resume must go on with the same. Restore it, or start a new run.")
+        terminal.warn(f"{changed}; figures may differ for that reason")
+    in_shards = prepared.in_shards
+    if same_data and in_shards != run.read_json("data.json").get("in_shards", in_shards):
+        raise DataError(
+            f"{run.folder}: its data lay in {'memory' if in_shards else 'shards'} and do so no longer, since another "
+            "part of the memory is free; batches would come in another order. Set data.memory as it was: a large one, "
+            "such as data.memory=64GB, keeps data in memory."
+        )
+    model = move(designing.design(prepared), choose_device(recipe.training.device))
+    return Trained(run, prepared, model, recipe.training, designing.objective(recipe.training, prepared))
 
 
 # ---------------------------------------------------------------------------------------------- before a training

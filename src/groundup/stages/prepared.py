@@ -18,7 +18,7 @@ from groundup.core.use import make
 from groundup.data import loading
 from groundup.data.any_size import Parts
 from groundup.data.shards import Workshop
-from groundup.stages import preparing
+from groundup.stages.preparing import augmentation
 
 MOST_CHECKED = 20_000
 """Samples whose targets are looked at before a run."""
@@ -84,7 +84,7 @@ class Prepared:
     def batches(self, training: Training, bookmark: Bookmark) -> Iterator[Batch]:
         """The endless, seeded, resumable stream of training batches."""
         seed, size = self.recipe.seed, training.batch_size
-        train, augment = self.encoded["train"], self.augmentation()
+        train, augment = self.encoded["train"], augmentation(self.recipe)
         return loading.batches(train, size, seed=seed, bookmark=bookmark, augment=augment, weights=self.weights)
 
     @property
@@ -100,10 +100,6 @@ class Prepared:
         if use is None:
             return None
         return make(use, "sampling", where="recipe.data.sampling")(self.encoded["train"])
-
-    def augmentation(self) -> list[Any]:
-        """The steps that change train's samples, made as the recipe describes them."""
-        return preparing.augmentation(self.recipe)
 
     def once(self, split: str, batch_size: int) -> Iterator[Batch]:
         """Each sample of a split once, in order, never augmented."""

@@ -20,7 +20,7 @@ from groundup.data.causality import look_ahead
 from groundup.stages.designing import objective
 from groundup.stages.predicting import predictor
 from groundup.stages.prepared import Prepared
-from groundup.stages.preparing import short
+from groundup.stages.preparing import augmentation, short
 from groundup.stages.trained import Objective, Trained
 
 SIGNAL_SAMPLES = 64
@@ -61,7 +61,7 @@ def _try_mixed_targets(prepared: Prepared, model: nn.Module, batch: Batch, wante
     try:
         _loss_of(model, batch, wanted)
     except Exception as error:  # whatever a loss of one's own says of targets that it does not know
-        names = [type(step).__name__ for step in prepared.augmentation() if hasattr(step, "draw_mix")]
+        names = [type(step).__name__ for step in augmentation(prepared.recipe) if hasattr(step, "draw_mix")]
         raise RecipeError(
             f"recipe.data.augment: {' and '.join(names)}: mixing makes probabilities [B, classes] of classes, and the "
             f"objective does not take them ({type(error).__name__}: {error}). Use cross_entropy, or leave out "
