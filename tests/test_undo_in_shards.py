@@ -163,5 +163,5 @@ def test_what_was_stopped_goes_on_with_its_record(table: Path, tmp_path: Path, m
     raw = read(back / "data")
     assert raw.drop(ROW, "when").equals(pl.read_csv(table).drop("when"))
     bare = workflow.clean(dataclasses.replace(wanted, name="bare"), out=tmp_path / "bare")
-    with pytest.raises(DataError, match="record=True"):
+    with pytest.raises(DataError, match="clean --record"):
         workflow.undo(bare)

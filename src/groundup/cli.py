@@ -51,6 +51,7 @@ MEANINGS = {
     "out": "The run's folder; by default the next free one in runs/.",
     "runner": "Who works on data that do not fit in memory: local, processes, or ray.",
     "memory": "What data may take in memory, such as 2GB; by default half of what is free.",
+    "record": "Write down what each step changes, for undo; by default for small data that fit in memory.",
     "clean out": "The folder for the cleaned data; by default cleaned/NAME.",
     "new out": "The recipe's file; by default NAME.toml here. An existing one is never overwritten.",
     "inspect out": "The page's file; by default NAME.html here.",
@@ -197,7 +198,7 @@ def _command(verb: Callable[..., Any]) -> Callable[..., Any]:
             allow_leading_hyphen=parameter.name == "inputs",  # a row may begin with a negative number
             show_default=False,
         )
-        kind: Any = Path if "Path" in str(parameter.annotation) else str
+        kind: Any = bool if _is_flag(parameter) else Path if "Path" in str(parameter.annotation) else str
         kind = kind | None if parameter.default is None else kind
         positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         parameters.append(
@@ -222,8 +223,13 @@ def _said(table: Mapping[str, str], verb: Callable[..., Any], word: str, otherwi
     return table.get(f"{verb.__name__} {word}", table.get(word, otherwise))
 
 
+def _is_flag(parameter: inspect.Parameter) -> bool:
+    return "bool" in str(parameter.annotation)
+
+
 def _options(verb: Callable[..., Any]) -> set[str]:
-    return {f"--{p.name}" for p in _words(verb) if p.kind is p.KEYWORD_ONLY}
+    options = [p for p in _words(verb) if p.kind is p.KEYWORD_ONLY]
+    return {f"--{p.name}" for p in options} | {f"--no-{p.name}" for p in options if _is_flag(p)}
 
 
 def _usage(name: str) -> str:
@@ -232,6 +238,8 @@ def _usage(name: str) -> str:
         shown = parameter.name.upper()
         if parameter.kind is parameter.VAR_POSITIONAL:
             words.append(f"[{shown.removesuffix('S')} ...]")
+        elif _is_flag(parameter):
+            words.append(f"[--{parameter.name} | --no-{parameter.name}]")
         elif parameter.kind is parameter.KEYWORD_ONLY:
             place = _said(PLACES, VERBS[name], parameter.name, "FOLDER")
             words.append(f"[--{parameter.name} {place}]")

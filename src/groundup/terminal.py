@@ -434,6 +434,8 @@ def _some_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
 def metrics(title: str, found: Mapping[str, Mapping[str, Metric]]) -> None:
     """Metrics side by side: one row a metric, one column for the model and each baseline."""
     names = list(dict.fromkeys(name for one in found.values() for name in one))
+    if not names:
+        return say("  nothing is measured: recipe.evaluation.metrics names no metric")
     rows = [[name, *(str(one[name]) if name in one else "-" for one in found.values())] for name in names]
     table((title, *found), rows)
 
@@ -442,7 +444,7 @@ def label_errors(rows: Sequence[Mapping[str, Any]], looked_at: int) -> None:
     """The likeliest label errors, and how many there are."""
     share = len(rows) / max(1, looked_at)
     say(f"  {len(rows):,} of {looked_at:,} labels are likely wrong ({share:.1%})")
-    names = ("row", "split", "label", "suggested", "margin")
+    names = ("row", "split", "label", "suggested", "margin", "content")
     if rows:
         table(names, [[_short(row[name]) for name in names] for row in rows[:20]])
 

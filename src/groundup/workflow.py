@@ -541,8 +541,9 @@ def labels(
     """Rows of any split whose label is likely wrong, by confident learning; nothing is dropped.
 
     In five folds a model answers for rows that it has not seen: a logistic regression on the recipe's own prepared
-    samples, or with ``by`` "recipe" the recipe's own model, trained anew for each fold. The likeliest are shown;
-    ``into`` names a file for all of them, as JSON lines. The step DropLabelErrors drops them, from train alone.
+    samples, or with ``by`` "recipe" the recipe's own model, trained anew for each fold. The likeliest are shown with
+    what stands in them; ``into`` names a file for all of them, as JSON lines. The step DropLabelErrors drops them, from
+    train alone.
     """
     from groundup.core.errors import RecipeError
     from groundup.data.cleaning import labels as checking
@@ -561,6 +562,8 @@ def labels(
     split_of = [name for name, part in prepared.unprepared.parts().items() for _ in range(len(part))]
     rows = [{"split": split_of[i]} for i in found.positions.tolist()]
     rows = [one | more for one, more in zip(rows, found.rows(together.row_names()), strict=True)]
+    shown = labelling.contents(together, found.positions, prepared.samples.target)
+    rows = [row | {"content": content} for row, content in zip(rows, shown, strict=True)]
     terminal.label_errors(rows, len(given))
     if into is not None:
         into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")

@@ -51,6 +51,13 @@ def test_a_recipe_is_read_without_torch() -> None:
     assert modules_after("from groundup import Recipe, Use; Use('MLP', hidden=[1])") == set()
 
 
+def test_work_on_data_needs_no_torch() -> None:
+    imported = (
+        "import groundup.data.any_size, groundup.data.undoing, groundup.stages.preparing, groundup.stages.cleaning"
+    )
+    assert "torch" not in modules_after(imported)  # 200 MB of the memory that data may take
+
+
 def test_a_heavy_import_would_be_seen() -> None:
     assert modules_after("import numpy") == {"numpy"}
     assert best_time_s(["-c", "sum(i * i for i in range(12_000_000))"], IMPORT_S) > IMPORT_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,7 @@ def test_the_verb_finds_them_by_either_model(by: str, tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert len(lines) == len(found.positions) > 20
     assert {line["split"] for line in lines} == {"train", "valid", "test"}
+    assert all(re.fullmatch(r"[a-z]+\d* -?[\d.e-]+(, [a-z]+\d* -?[\d.e-]+)*", line["content"]) for line in lines)
     wrong = np.delete(wrong, 5)
     assert np.mean([wrong[int(line["row"].removeprefix("row "))] for line in lines[:20]]) >= 0.85
     with pytest.raises(RecipeError, match="expected logistic_regression or recipe"):

@@ -154,6 +154,11 @@ def test_any_small_table_has_a_page(columns: dict[str, list[Any]], data: st.Data
             read(inspect_dataset(Dataset.of(frame), "any", target).html)
 
 
+@pytest.mark.parametrize("values", [[1.7120886998688722e308], [-1.7e308, 1.7e308, 0.0], [1e308, 1.2e308] * 20])
+def test_numbers_near_the_largest_have_a_page(values: list[float]) -> None:
+    assert "<svg" in inspect_dataset(Dataset.of(pl.DataFrame({"x": values})), "large").html
+
+
 def test_data_without_rows_are_refused() -> None:
     with pytest.raises(DataError, match="no rows"):
         inspect_dataset(Dataset.of(pl.DataFrame({"a": []})), "none")
@@ -216,14 +221,15 @@ def test_real_data_have_small_pages(path: str, target: str | None, shows: str, s
 
 def test_what_texts_are_about_is_not_told_to_be_left_out() -> None:
     texts = [f"房间很小，确实挺小，但加上低价位因素，也就可以了，第{i}次入住" for i in range(40)]
-    found = inspect_dataset(
-        Dataset.of(pl.DataFrame({"label": [0, 1] * 20, "review": texts}), {"label": "number", "review": "text"}),
-        "reviews",
-    )
+    kinds: Any = {"label": "number", "review": "text"}
+    dataset = Dataset.of(pl.DataFrame({"label": [0, 1] * 20, "review": texts}), kinds)
+    found = inspect_dataset(dataset, "reviews")
     assert found.texts is not None
     assert found.table is not None
     assert [drop.column for drop in found.table.drops] == []
     assert "drop_columns" not in " ".join(one.line for one in found.findings)
+    known = inspect_dataset(dataset, "reviews", "label")
+    assert "Little to learn from" not in [one.what for one in known.findings]
 
 
 def test_only_columns_with_gaps_are_told_to_be_filled() -> None:
@@ -238,3 +244,11 @@ def test_a_share_is_not_rounded_up_to_all() -> None:
     frame = pl.DataFrame({"y": [1.0, 2.0] * 500, "c": ["a", "b"] + [None] * 998})
     found = inspect_dataset(Dataset.of(frame, {"y": "number", "c": "category"}), "gaps")
     assert "c missing on 99.8% of the rows" in [one.saw for one in found.findings]
+
+
+def test_the_page_says_how_a_file_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_bytes("name;price\nCafé;1,5\nThé;2,25\n".encode("cp1252"))
+    _, found = inspect_path(path)
+    assert "Windows-1252, separator semicolon" in found.html
+    assert "the comma read as decimal point" in found.html

@@ -186,7 +186,7 @@ def read_record(folder: Path) -> Record | ShardRecord:
     if not place.is_dir():
         raise DataError(
             f"{folder}: what its steps changed was not recorded, as it is for cleaned data of at most "
-            f"{MOST_BYTES >> 20} MiB in memory; groundup.clean(..., record=True) records any."
+            f"{MOST_BYTES >> 20} MiB in memory; groundup clean --record records any."
         )
     if (place / "split").is_dir() and any((place / "split").glob(f"[0-9]*/{STEP}")):
         return ShardRecord(folder)

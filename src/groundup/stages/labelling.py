@@ -57,6 +57,17 @@ def out_of_fold(
     return probabilities
 
 
+def contents(rows: Dataset, positions: np.ndarray[Any, Any], target: str) -> list[str]:
+    """What a person judges each of these rows by: its text where there is one, else its first cells; none of images."""
+    found = rows.take(positions)
+    texts = found.of_kind("text")
+    named = texts[:1] or [name for name in found.of_kind("number", "category", "boolean") if name != target][:6]
+    cells = found.frame.select(named).to_dicts()
+    if texts:
+        return [" ".join(str(row[texts[0]] or "").split()) for row in cells]
+    return [", ".join(f"{name} {value}" for name, value in row.items()) for row in cells]
+
+
 def _answers(prepared: Prepared) -> Any:
     """What the recipe's own model says of the validation split once it is trained; no folder is left."""
     training = prepared.recipe.training

@@ -55,7 +55,7 @@ def draft_labelled_text(
     assert target is not None
     rows = table.rows - texts.copies.exact - target.missing
     held = shares(rows)
-    words = f"{texts.words.median:.0f} words in the middle"
+    words = f"{texts.words.median:.0f} words in the median text"
     if target.task == "classify":
         split = Said(Use("stratified", column=target.name, **held), "Each class in the same share everywhere.")
     else:
@@ -90,10 +90,11 @@ def _cleaning_labelled(table: Table, texts: Texts, rest: list[str]) -> list[Said
     lacking = [name for name in (column, target.name) if table.column(name).missing]
     if lacking:
         steps.append(Said(Use("drop_without", columns=lacking), "Neither a text nor a target is invented."))
-    steps.append(
-        Said(Use("drop_exact_duplicates", columns=[column]), f"{texts.copies.exact:,} texts stand there before.")
-    )
     copies = texts.copies
+    said = (
+        f"{copies.exact:,} texts stand there before." if copies.exact > 1 else "A text in train and in test is a leak."
+    )
+    steps.append(Said(Use("drop_exact_duplicates", columns=[column]), said))
     near = f"{copies.near:,} of {copies.compared:,} are nearly alike: one in train and one in test would be a leak."
     steps.append(Said(Use("drop_near_duplicates", column=column), near))
     if any(count < RAREST_CLASS for count in target.counts):

@@ -227,6 +227,7 @@ def histogram(values: Values, *, whole: bool = False) -> Histogram:
     more than 6 times as wide; positive values over three powers of ten or more, with a long upper tail, get bins of
     equal ratio.
     """
+    values = np.clip(values, -1e300, 1e300)  # so that a range, and what is drawn around it, stay finite
     smallest, largest = float(values.min()), float(values.max())
     if smallest == largest:
         room = abs(smallest) * 0.05 or 0.5

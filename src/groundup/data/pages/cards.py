@@ -73,7 +73,7 @@ def summary(column: Column) -> str:
         return " … ".join(map(_figure, (numbers.smallest, numbers.median, numbers.largest)))
     if column.kind == "text" and column.lengths is not None:
         return f"{column.lengths.median:.0f} characters, {column.words:.0f} words"
-    return ", ".join(_cut(value, 18) for value, _ in column.top[:3]) + (", …" if column.distinct > 3 else "")
+    return ", ".join(_cut(value, 13) for value, _ in column.top[:3]) + (", …" if column.distinct > 3 else "")
 
 
 def gallery(pictures: Sequence[Picture]) -> str:

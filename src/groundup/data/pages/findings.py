@@ -55,7 +55,13 @@ TITLES = {
 def of_table(table: Table, *, texts: bool = False) -> list[Finding]:
     """What a table gives reason to; with ``texts`` its free text is looked at by itself, and no fault."""
     titles = {kind: title for kind, title in TITLES.items() if not (texts and kind == "text")}
-    found = [*_of_drops(table, titles), *_of_rows(table), *_of_values(table), *_of_target(table), *_of_time(table)]
+    found = [
+        *_of_drops(table, titles),
+        *_of_rows(table),
+        *_of_values(table),
+        *_of_target(table, texts),
+        *_of_time(table),
+    ]
     return sorted(found, key=lambda finding: ORDER[finding.level])
 
 
@@ -187,7 +193,7 @@ def _of_values(table: Table) -> list[Finding]:
     return found
 
 
-def _of_target(table: Table) -> list[Finding]:
+def _of_target(table: Table, texts: bool) -> list[Finding]:
     target, found = table.target, []
     if target is None:
         return []
@@ -206,8 +212,9 @@ def _of_target(table: Table) -> list[Finding]:
         rarest = f"the rarest has {min(target.counts):,} rows"
         saw = f"always saying the commonest is right on {target.commonest_share:.1%}; {rarest}"
         found.append(Finding("look", "Classes are uneven", saw, _weighted(target.counts)))
-    if table.told and max(one.share for one in table.told) < 0.01 and not any(map(_leaks, table.told)):
-        saw = f"no column tells more than {max(one.share for one in table.told):.1%} of {target.name} by itself"
+    told = max((one.share for one in table.told), default=1.0)
+    if told < 0.01 and not texts and not any(map(_leaks, table.told)):  # a text is not told by its length
+        saw = f"no column tells more than {told:.1%} of {target.name} by itself"
         found.append(Finding("look", "Little to learn from", saw))
     return found
 

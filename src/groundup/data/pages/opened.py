@@ -8,7 +8,7 @@ from typing import Any
 
 from groundup.core.dataset import Splits
 from groundup.core.errors import DataError
-from groundup.core.page import Section
+from groundup.core.page import Section, ledger_table
 from groundup.core.preprocessing import Preprocessing
 from groundup.data.drafting import draft_recipe
 from groundup.data.opening import open_data
@@ -23,7 +23,11 @@ def inspect_path(path: str | Path, target: str | None = None) -> tuple[str, Insp
         recipe = draft_recipe(opened, target, Path()).to_toml()
     except DataError:  # nothing can be learned from it, or no target was named: it can still be looked at
         recipe = ""
-    return opened.name, inspect_dataset(opened.dataset, opened.name, target, recipe=recipe, said=opened.said)
+    read = [entry for entry in opened.dataset.history if entry.notes or entry.removed]
+    extra = [Section("How it was read", ledger_table(read))] if read else []
+    return opened.name, inspect_dataset(
+        opened.dataset, opened.name, target, recipe=recipe, said=opened.said, behind=extra
+    )
 
 
 def recipe_sections(

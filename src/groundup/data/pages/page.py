@@ -73,10 +73,12 @@ def inspect_dataset(
     recipe: str = "",
     said: Sequence[str] = (),
     extra: Sequence[Section] = (),
+    behind: Sequence[Section] = (),
 ) -> Inspected:
     """Look at data and draw its page. ``recipe`` is a drafted one to be shown, ``said`` notes on how it was read.
 
-    ``extra`` are further sections, put behind the findings. Raises DataError for data without rows.
+    ``extra`` are further sections, put behind the findings, and ``behind`` those at the end. Raises DataError for
+    data without rows.
     """
     if not len(dataset) or not dataset.columns:
         raise DataError(f"{dataset.origin or title}: there are no rows to look at.")
@@ -95,6 +97,7 @@ def inspect_dataset(
         *(_of_images(images) if images is not None else []),
         *(_of_texts(texts, looked.rows) if texts is not None else []),
         *(_of_table(dataset, looked) if images is None else []),
+        *behind,
         *([Section("Recipe", recipe_block(recipe), "What groundup new writes for this data.")] if recipe else []),
     ]
     told = "; ".join(said)

@@ -92,7 +92,8 @@ def augmented_section(shown: Sequence[Any]) -> Section | None:
             cells.append(
                 f'<figure class="picture">{_drawn(value)}<figcaption><b>{escape(name)}</b></figcaption></figure>'
             )
-        blocks.append(f'<h3 class="group">{escape(one.name)}</h3><div class="pictures">{"".join(cells)}</div>')
+        row = "versions" if isinstance(one.stages[0][1], str) else "pictures"
+        blocks.append(f'<h3 class="group">{escape(one.name)}</h3><div class="{row}">{"".join(cells)}</div>')
     note = "From left to right: before, then each step behind those before it. Train alone is changed, anew each epoch."
     return Section("Augmentation", "".join(blocks), note)
 

@@ -25,6 +25,8 @@ scroll-margin-top:16px}
 .picture{margin:0;min-width:0;overflow:visible}.picture img{display:block;max-width:100%;border-radius:6px;
 background:var(--code)}
 .picture img.pixels{width:96px;image-rendering:pixelated}
+.versions{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:20px;margin:10px 0 4px}
+.versions figure{display:flex;flex-direction:column-reverse;justify-content:flex-end}
 td:first-child{min-width:90px}
 .picture figcaption{font-size:12px;line-height:1.35;overflow-wrap:anywhere}
 .picture figcaption b{color:var(--ink);font-weight:600;display:block}

@@ -20,7 +20,6 @@ from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
 from groundup.core.preprocessing import step_name
-from groundup.data.augmentation.drawing import looks_at_others
 from groundup.data.loading import times_before
 from groundup.data.shards.carry import Workshop
 from groundup.data.shards.exchange import Array
@@ -138,6 +137,8 @@ class EncodedShards:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(inputs, targets) of these samples, in this order."""
         import torch
+
+        from groundup.data.augmentation.drawing import looks_at_others
 
         positions = np.asarray(positions)
         if any(looks_at_others(step) for step in augment):
