@@ -266,8 +266,7 @@ def evaluate(run: str | Path) -> Report:
     from groundup.stages import evaluating, looking, preparing, several
 
     if Path(run).is_file() and looking.is_recipe(run):
-        recipe = evaluating.demand_start(preparing.as_recipe(run))
-        return evaluating.report_on_start(prepare(recipe))
+        return evaluating.report_on_start(prepare(evaluating.demand_start(preparing.as_recipe(run))))
     parts = several.parts_of(Path(run))
     if parts:
         return several.means([evaluate(part) for part in parts], parts)
@@ -351,7 +350,6 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
         name = str(recipe)
         if name.isidentifier() or (":" in name and Path(name).suffix not in (".toml", ".py")):
             return proving.check_layer(name, overrides)
-    from groundup.nn.init import started_weights
     from groundup.stages import designing
 
     prepared = prepare(recipe, *overrides)
@@ -360,8 +358,7 @@ def check(recipe: str | Path | Recipe, *overrides: str) -> Proof:
     model = designing.design(prepared)
     proof = proving.prove(prepared, model, training) + designing.plan(prepared, model, training)[1]
     if all(check.passed for check in proof.checks):
-        terminal.started(started_weights(model))
-        terminal.signals(proving.signal(prepared, model, training)[1])
+        proving.tell_scales(prepared, model)
     terminal.proof(proof)
     return proof.demand()
 
@@ -559,11 +556,7 @@ def labels(
     terminal.stage("cross-validate", "each row is answered for by a model that has not seen it")
     probabilities = labelling.out_of_fold(prepared, together, given, classes, own_model=by == "recipe")
     found = checking.judged(given, probabilities, classes)
-    split_of = [name for name, part in prepared.unprepared.parts().items() for _ in range(len(part))]
-    rows = [{"split": split_of[i]} for i in found.positions.tolist()]
-    rows = [one | more for one, more in zip(rows, found.rows(together.row_names()), strict=True)]
-    shown = labelling.contents(together, found.positions, prepared.samples.target)
-    rows = [row | {"content": content} for row, content in zip(rows, shown, strict=True)]
+    rows = labelling.told(prepared, together, found)
     terminal.label_errors(rows, len(given))
     if into is not None:
         into.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), "utf-8")

@@ -15,7 +15,7 @@ from groundup.core.preprocessing import Preprocessing
 from groundup.core.run import Run
 from groundup.core.use import make
 from groundup.data import any_size
-from groundup.data.cleaning.labels import folds_of
+from groundup.data.cleaning.labels import LabelErrors, folds_of
 from groundup.evaluation.baselines import logistic_regression
 from groundup.stages.designing import design, objective
 from groundup.stages.evaluating import measure
@@ -57,7 +57,19 @@ def out_of_fold(
     return probabilities
 
 
-def contents(rows: Dataset, positions: np.ndarray[Any, Any], target: str) -> list[str]:
+def told(prepared: Prepared, together: Dataset, found: LabelErrors) -> list[dict[str, Any]]:
+    """Each likely error with its split, and with what a person judges the row by."""
+    split_of = [name for name, part in prepared.unprepared.parts().items() for _ in range(len(part))]
+    named = found.rows(together.row_names())
+    shown = _contents(together, found.positions, prepared.samples.target)
+    places = found.positions.tolist()
+    return [
+        {"split": split_of[place], **row, "content": content}
+        for place, row, content in zip(places, named, shown, strict=True)
+    ]
+
+
+def _contents(rows: Dataset, positions: np.ndarray[Any, Any], target: str) -> list[str]:
     """What a person judges each of these rows by: its text where there is one, else its first cells; none of images."""
     found = rows.take(positions)
     texts = found.of_kind("text")

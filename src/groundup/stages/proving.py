@@ -91,6 +91,12 @@ def signal(prepared: Prepared, model: nn.Module, training: Training) -> tuple[Ch
     return proof.signal(model, objective(training, prepared), batch)
 
 
+def tell_scales(prepared: Prepared, model: nn.Module) -> None:
+    """Say what initialisers promised beside what they left, and how a signal fares through the depth."""
+    terminal.started(started_weights(model))
+    terminal.signals(signal(prepared, model, prepared.recipe.training)[1])
+
+
 def _try_metrics(prepared: Prepared, model: nn.Module) -> None:
     """Each metric once on the untrained model: one that does not fit the task is refused now, not at the end."""
     if prepared.samples.task == "generate":
