@@ -40,15 +40,24 @@ def _by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, cap: float | None
     return torch.stack(rows).view_as(out)
 
 
+KERNELS = {"blocks of 4": (4, 2048), "one block": (128, 2048), "torch's": (128, 0)}
+"""Query steps of a block, and the longest input that goes in blocks."""
+
+
+def _take(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    """Have one kernel on any machine."""
+    for name, value in zip(("BLOCK", "LONGEST_BLOCKED", "AMX"), (*KERNELS[kernel], False), strict=True):
+        monkeypatch.setattr(attending, name, value)
+
+
 DOCUMENTS = torch.tensor([[0] * 5 + [1] * 9 + [2] * 3, [4] * 12 + [5] * 5])
 
 
 @pytest.mark.parametrize(("heads", "groups"), [(4, 4), (4, 2), (3, 1)])
 @pytest.mark.parametrize("documents", [None, DOCUMENTS])
-@pytest.mark.parametrize("kernel", ["blocks of 4", "one block", "torch's"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_attention_is_its_formula(monkeypatch, heads, groups, documents, kernel):
-    monkeypatch.setattr(attending, "BLOCK", 4 if kernel == "blocks of 4" else 128)
-    monkeypatch.setattr(attending, "LONGEST_BLOCKED", 0 if kernel == "torch's" else 2048)
+    _take(monkeypatch, kernel)
     heads_of = _heads(17, heads, groups)
     allowed = torch.ones(2, 17, 17, dtype=torch.bool).tril()
     if documents is not None:
@@ -63,15 +72,11 @@ def test_attention_is_its_formula(monkeypatch, heads, groups, documents, kernel)
     )
 
 
-KERNELS = {"blocks of 4": (4, 2048), "one block": (128, 2048), "torch's": (128, 0)}
-
-
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("window", [1, 3, 4, 9, 17, 40])
 @pytest.mark.parametrize("cap", [None, 0.7])
 def test_windows_and_capped_scores(monkeypatch, kernel, window, cap):
-    monkeypatch.setattr(attending, "BLOCK", KERNELS[kernel][0])
-    monkeypatch.setattr(attending, "LONGEST_BLOCKED", KERNELS[kernel][1])
+    _take(monkeypatch, kernel)
     q, k, v = _heads(17, 4, 2)
     v = torch.randn(2, 17, 2, 5, dtype=torch.float64, requires_grad=True)  # values may be of another size
     back = torch.arange(17)[:, None] - torch.arange(17)
@@ -97,8 +102,7 @@ def test_windows_and_capped_scores(monkeypatch, kernel, window, cap):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_score_for_each_head_and_padding(monkeypatch, kernel):
-    monkeypatch.setattr(attending, "BLOCK", KERNELS[kernel][0])
-    monkeypatch.setattr(attending, "LONGEST_BLOCKED", KERNELS[kernel][1])
+    _take(monkeypatch, kernel)
     q, k, v = _heads(9, 4, 2)
     cpu = torch.device("cpu")
     penalties = ALiBi(4)(9, 9, torch.float64, cpu)
@@ -157,8 +161,8 @@ def test_a_learned_mask_and_all_others_have_the_gradients_of_the_formula(monkeyp
 def test_blocks_equal_torchs_kernel(monkeypatch, steps, dtype):
     heads = [h.detach().to(dtype).requires_grad_() for h in _heads(steps, 4, 2, size=32, dtype=torch.float32)]
     results = []
-    for longest in (2048, 0):
-        monkeypatch.setattr(attending, "LONGEST_BLOCKED", longest)
+    for kernel in ("one block", "torch's"):
+        _take(monkeypatch, kernel)
         out = attend(*heads, None, causal=True)
         results.append([out, *torch.autograd.grad(out.float().square().sum(), heads)])
     for ours, theirs in zip(*results, strict=True):
@@ -166,8 +170,49 @@ def test_blocks_equal_torchs_kernel(monkeypatch, steps, dtype):
         assert (ours - theirs).norm() <= (1e-6 if dtype == torch.float32 else 0.01) * theirs.norm()
 
 
+F32, BF16 = torch.float32, torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("amx", "dtype", "steps", "training", "given", "blocks"),
+    [
+        (False, F32, 300, True, {}, True),
+        (False, BF16, 300, False, {}, True),
+        (True, F32, 600, True, {}, False),
+        (True, F32, 600, False, {"cap": 5.0}, True),
+        (True, F32, 600, False, {"window": 90}, True),
+        (True, F32, 600, True, {"window": 700}, False),  # it hides nothing
+        (True, F32, 300, True, {"window": 90}, False),
+        (True, F32, 600, True, {"documents": True}, False),
+        (True, F32, 300, True, {"value": 5}, True),
+        (True, BF16, 512, True, {}, True),
+        (True, BF16, 512, True, {"groups": 4}, False),
+        (True, BF16, 256, True, {"groups": 4}, True),
+        (True, BF16, 600, True, {}, False),
+        (True, BF16, 600, True, {"documents": True}, True),
+        (True, BF16, 600, True, {"window": 90}, True),
+        (True, BF16, 300, False, {"documents": True}, False),
+    ],
+)
+def test_the_kernel_is_the_one_that_was_measured_to_be_faster(monkeypatch, amx, dtype, steps, training, given, blocks):
+    monkeypatch.setattr(attending, "AMX", amx)
+    calls = []
+    kernel = attending._BlockedAttention.apply
+    monkeypatch.setattr(attending._BlockedAttention, "apply", lambda *x: (calls.append(x), kernel(*x))[1])
+    q, k, v = (h.detach().to(dtype) for h in _heads(steps, 4, given.get("groups", 2)))
+    v = v[..., : given.get("value", 8)].requires_grad_(training)
+    documents = torch.arange(steps).expand(2, -1) // 100 if "documents" in given else None
+    mask = causal_mask(steps, dtype, torch.device("cpu"), documents=documents)
+    found = attend(q, k, v, mask, True, given.get("window"), Score(cap=given.get("cap")))
+    assert bool(calls) == blocks
+    with torch.no_grad():
+        attend(q, k, v, mask, True, given.get("window"), Score(cap=given.get("cap")))
+    assert len(calls) == (2 if blocks and (not amx or dtype == F32) else int(blocks))
+    assert found.dtype == dtype
+
+
 def test_gradients_in_float64(monkeypatch):
-    monkeypatch.setattr(attending, "BLOCK", 3)
+    _take(monkeypatch, "blocks of 4")
     heads = _heads(7, 2, 1, size=4)
     assert torch.autograd.gradcheck(lambda *x: attend(*x, None, causal=True), heads)
 

@@ -46,6 +46,11 @@ def has_bf16(device: torch.device | str = "cpu") -> bool:
     return bf16_support(device)[0]
 
 
+def has_amx() -> bool:
+    """Whether the processor multiplies bf16 tiles (Intel's AMX)."""
+    return "amx_bf16" in _cpu_flags()
+
+
 @functools.cache
 def _cpu_flags() -> frozenset[str]:
     """The processor's flags as the kernel lists them; elsewhere as torch's own probe finds them."""

@@ -1,19 +1,23 @@
-"""The attention kernel: torch's own, and on a CPU a blocked one that is faster for causal training.
+"""The attention kernel: torch's own, or on a CPU a blocked one, whichever was measured to be faster for the case.
 
 Shapes: B batch, T query steps, S steps attended to, H query heads, G key/value heads, R = H / G, D head size.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from groundup.core.processor import has_amx
 from groundup.nn.learned_mask import attend_learned
 from groundup.nn.masks import full_mask, triangle
+
+AMX = has_amx()
+"""Read once as this module loads, since a compiled graph can read no file."""
 
 
 class Score(NamedTuple):
@@ -47,13 +51,12 @@ def attend(
     if mask is None and causal and steps == 1 and window is not None:
         k_BSGD, v_BSGD, seen, window = k_BSGD[:, -window:], v_BSGD[:, -window:], window, None
     scale = q_BTHD.shape[-1] ** -0.5 if score.scale is None else score.scale
-    learned = mask is not None and mask.requires_grad
-    if causal and q_BTHD.device.type == "cpu" and 1 < steps == seen <= LONGEST_BLOCKED and not learned:
+    if causal and 1 < steps == seen and _blocks_win(q_BTHD, k_BSGD, v_BSGD, mask, window, score):
         options = (window or steps, Score(scale, score.cap))
         outputs: Tensor = _BlockedAttention.apply(q_BTHD, k_BSGD, v_BSGD, mask, *options)  # type: ignore[no-untyped-call]
         return outputs
-    dense = learned and q_BTHD.device.type == "cpu" and score.cap is None and q_BTHD.shape[2] == k_BSGD.shape[2]
-    if mask is not None and dense:
+    same_heads = q_BTHD.shape[2] == k_BSGD.shape[2]
+    if _is_learned(mask) and q_BTHD.device.type == "cpu" and score.cap is None and same_heads:
         return attend_learned(q_BTHD, k_BSGD, v_BSGD, mask, scale)
     if mask is None and causal and (window is not None or 1 < steps < seen or (score.cap and steps > 1)):
         mask = triangle(steps, seen, q_BTHD.dtype, q_BTHD.device, window)
@@ -68,9 +71,14 @@ def attend(
         attn_mask=mask,
         is_causal=causal and mask is None and steps > 1,
         scale=scale,
-        enable_gqa=q_BTHD.shape[2] != k_BSGD.shape[2],
+        enable_gqa=not same_heads,
     )
     return out_BHTD.transpose(1, 2)
+
+
+def _is_learned(mask: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether a gradient is wanted of the mask as well."""
+    return mask is not None and mask.requires_grad
 
 
 def _plain(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
@@ -92,13 +100,34 @@ LONGEST_BLOCKED = 2048
 """Beyond so many steps the stored weights would need too much memory; torch's own kernel stores none."""
 
 
+def _blocks_win(
+    q_BTHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, mask: Tensor | None, window: int | None, score: Score
+) -> bool:
+    """Whether causal attention over a whole input goes in blocks: by kind of processor and shapes alone.
+
+    Equal runs on equal machines so have equal bits. Measured with 2,048 tokens and heads of 64, see LOG.md: without
+    AMX, blocks take a quarter (bf16) to a half (fp32) of the time of torch's kernel, which makes small products there.
+    With AMX they take 0.2 to 0.7 of the time for capped scores, which torch's kernel cannot make; 0.5 to 0.9 in fp32
+    for a window at 512 steps and more; and in bf16, gradients included, 0.3 to 0.8 for a mask, a window or few steps.
+    Else torch's kernel is the faster one, in forward passes without gradients by 1.3 to 3.5 times.
+    """
+    steps, heads, groups = q_BTHD.shape[1], q_BTHD.shape[2], k_BTGD.shape[2]
+    if q_BTHD.device.type != "cpu" or steps > LONGEST_BLOCKED or _is_learned(mask):
+        return False
+    if not AMX or score.cap is not None or q_BTHD.shape[3] != v_BTGD.shape[3]:  # torch has no fast kernel for those
+        return True
+    if q_BTHD.dtype != torch.bfloat16:
+        return window is not None and steps >= 512
+    training = torch.is_grad_enabled() and (q_BTHD.requires_grad or k_BTGD.requires_grad or v_BTGD.requires_grad)
+    few = steps <= (512 if groups < heads else 256)
+    return training and (few or mask is not None or window is not None)
+
+
 class _BlockedAttention(torch.autograd.Function):
     """Causal attention as dense products, a block of queries at a time over the keys that it may see.
 
-    On an AMD CPU with AVX512-BF16 forward and backward together took a quarter (bf16) to a half (fp32) of the time of
-    torch's kernel; on an Intel one with AMX 0.7 to 1.2 times in bf16 and 1.3 to 1.45 in fp32. It stores T^2 / 2 weights
-    a head, or T times the window. The query heads that share a key head stand in one product (R of them). In bf16 the
-    scores are rounded to bf16 before the softmax, where torch's kernel keeps fp32.
+    It stores T^2 / 2 weights a head, or T times the window. The query heads that share a key head stand in one product
+    (R of them). In bf16 the scores are rounded to bf16 before the softmax, where torch's kernel keeps fp32.
     """
 
     @staticmethod

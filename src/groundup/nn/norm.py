@@ -45,6 +45,8 @@ class _RMSNorm(torch.autograd.Function):
         scale = length.square_().mul_(1 / inputs.shape[-1]).add_(eps).rsqrt_().to(inputs.dtype)
         normal: Tensor = inputs * scale
         short = weight.to(inputs.dtype)  # fp32 beside bf16 activations under autocast
+        if not any(ctx.needs_input_grad):
+            return normal.mul_(short)
         ctx.save_for_backward(normal, scale, short)
         ctx.weight_dtype = weight.dtype
         return normal * short
