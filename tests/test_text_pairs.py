@@ -60,7 +60,7 @@ compile = "off"
 
 def _words(count: int, seed: int) -> list[str]:
     draw = random.Random(seed)
-    return ["".join(draw.choices("abcdef", k=draw.randint(2, 4))) for _ in range(count)]
+    return ["".join(draw.choices("abcdef", k=draw.randint(2, 5))) for _ in range(count)]
 
 
 def _recipe(folder: Path, steps: int) -> Path:
@@ -73,7 +73,7 @@ def _recipe(folder: Path, steps: int) -> Path:
 
 
 def test_words_are_turned_round_by_a_model_from_scratch_and_it_can_be_tuned_further(tmp_path: Path) -> None:
-    recipe = _recipe(tmp_path, steps=400)
+    recipe = _recipe(tmp_path, steps=350)
     with terminal.quiet():
         run = groundup.train(recipe, out=tmp_path / "run")
         report = groundup.evaluate(run)
@@ -82,7 +82,7 @@ def test_words_are_turned_round_by_a_model_from_scratch_and_it_can_be_tuned_furt
         (answer,) = groundup.predict(tuned, "abc")
     assert report.metrics["loss"].value < 0.5 * report.baselines["order3"]["loss"].value
     turned = [line["completion"] == line["prompt"][::-1] for line in found]
-    assert sum(turned) > 14, found
+    assert sum(turned) > 10, found
     assert answer["completion"] == "cba"
     sample = json.loads((run / "sample.json").read_text())
     learned = "".join(token for token, trained in sample if trained)

@@ -263,6 +263,11 @@ def _bias(config: T5Config, both_sides: bool) -> RelativeBias:
     return RelativeBias(buckets, config.num_heads, farthest, both_sides)
 
 
+RESIDUAL_SHARE = 0.2
+"""What writes into the residual stream begins with so much of what keeps the variance. With the hundredth that decoders
+begin with, finding what to read took twice as long (words turned round: a loss of 1.05 in place of 0.44, 200 steps)."""
+
+
 class T5(nn.Module):
     """A source [B, S] and what was written of the target [B, T] -> logits [B, T, V], or with targets their mean loss.
 
@@ -291,12 +296,14 @@ class T5(nn.Module):
         self._start()
 
     def _start(self) -> None:
-        """As decoders start, with queries that do for scores what their scale does elsewhere."""
-        start_small(cast("Any", self))
+        """As decoders start, but for what writes into the residual stream, and queries that do what a scale does."""
+        start_small(cast("Any", self), residual=())
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if name.endswith("query.weight"):
                     parameter.mul_(self.config.d_kv**-0.5)
+                elif name.endswith(("output.weight", "down.weight")):
+                    parameter.mul_(RESIDUAL_SHARE)
                 elif name.endswith("bias.weight"):
                     nn.init.normal_(parameter, 0.0, 0.02)
 

@@ -103,7 +103,8 @@ def language_modelling(model: nn.Module, batch: Batch, balance: float = 0.0) -> 
 
 def _demand_taken(model: nn.Module, batch: Batch) -> None:
     """Raise RecipeError where samples and model are not made for each other."""
-    takes = _taken(type(model))
+    kind: Any = type(model)
+    takes = _taken(kind)
     given = [*batch.inputs, *batch.targets]
     needed = [name for name, optional in takes.items() if not optional and name not in given]
     if takes and (needed or not takes.keys() >= set(given)):
