@@ -2,7 +2,8 @@
 
 Rows of six columns with gaps and outliers are made on the spot, as a folder of Parquet shards. Each contestant is a
 process of its own: it learns the mean, the 3-sigma bounds of the filled column, and mean and deviation of the clipped
-one; fills, clips and scales; and writes Parquet. The same figures must come out. Times are of the work, imports left
+one; fills, clips and scales; and writes Parquet. Series by group are interpolated and smoothed by a rolling median,
+beside pandas where it can hold them. Contestants must find the same figures. Times are of the work, imports left
 aside; peaks are of the whole process.
 """
 

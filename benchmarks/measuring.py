@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -71,6 +72,7 @@ def save(question: str, rows: Sequence[Mapping[str, Any]], settings: Mapping[str
             "memory_bytes": here.memory_bytes,
             "bf16": here.bf16,
             "gpus": [name for name, _ in here.gpus],
+            "load": round(os.getloadavg()[1], 1),
         },
         "versions": {**machine(), **versions("transformers", "tokenizers", "safetensors")},
         "settings": dict(settings),

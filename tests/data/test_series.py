@@ -178,6 +178,19 @@ def test_moving_average_and_median_equal_polars(values: list[float | None], widt
     np.testing.assert_allclose(series.median_filter(one(values), width)[0, kept, 0], median[kept], rtol=1e-12)
 
 
+@pytest.mark.parametrize("width", [*range(1, 20), 33])
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_medians_of_any_width_equal_numpy(width: int, share: float) -> None:
+    """Up to 16 values are sorted by a network; each width has one of its own."""
+    rng = np.random.default_rng(width)
+    values = np.where(rng.random((2, 150, 3)) < share, np.nan, rng.integers(0, 9, (2, 150, 3)).astype(np.float64))
+    found = series.median_filter(values, width)
+    for t in range(150):
+        known = ~np.isnan(values[:, t])
+        expected = np.nanmedian(np.where(known[:, None], values[:, max(0, t - width + 1) : t + 1], 0.0), axis=1)
+        np.testing.assert_array_equal(found[:, t], np.where(known, expected, np.nan))
+
+
 def test_centred_median_and_savitzky_golay_equal_scipy() -> None:
     values = np.random.default_rng(2).normal(size=(3, 40, 2))
     for n in range(3):

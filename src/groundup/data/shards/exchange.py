@@ -34,6 +34,7 @@ def write_pieces(pieces: Sequence[pl.DataFrame], path: Path) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+        pa.default_memory_pool().release_unused()  # else it keeps what every other allocator here could use
 
 
 def read_piece(path: Path, number: int) -> pl.DataFrame:

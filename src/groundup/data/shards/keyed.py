@@ -33,6 +33,9 @@ Named = tuple[str, Any, Mapping[str, int]]
 SHARD, PLACE = "_shard", "_place"
 """Where a row came from; these columns travel beside the rows and are never seen by a step."""
 
+BUCKETS_A_SHARD = 2
+"""A step over series holds more copies of its rows than one that takes them one by one, so buckets are smaller."""
+
 
 def carry_keyed(executor: Executor, room: Room, shards: Shards, named: Named, folder: Path) -> Shards:
     """The step over whole keys; rows stay in their order. Raises DataError when a key's rows do not fit in memory."""
@@ -41,7 +44,7 @@ def carry_keyed(executor: Executor, room: Room, shards: Shards, named: Named, fo
     if not keys:
         return _carry_with_halo(executor, room, shards, named, folder)
     shards.need(*keys, by=name)
-    buckets = max(1, -(-shards.size_bytes // room.shard_bytes))
+    buckets = max(1, -(-shards.size_bytes * BUCKETS_A_SHARD // room.shard_bytes))
     apart, back = folder / "apart", folder / "back"
     apart.mkdir(exist_ok=True)
     back.mkdir(exist_ok=True)
@@ -119,6 +122,7 @@ def carry_bucket(like: Piece, origins: Sequence[Path], bucket: int, named: Named
     before = Dataset(frame.drop(SHARD, PLACE), like.kinds, like.split, like.history, origin=like.origin)
     after = apply(step, before, name, seen)
     placed = _placed(after.frame, places)
+    del frame, before
     write_pieces(split_by(placed, placed[SHARD].to_numpy().astype(np.int64), len(origins)), path)
     write_list(after.history[-1], path.parent.parent / f"removed-{bucket:05d}.jsonl")
     entry = dataclasses.asdict(merge_entries([after.history[-1]]))
