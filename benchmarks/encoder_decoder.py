@@ -73,7 +73,7 @@ def measured(name: str, config: Any, precision: str, shape: tuple[int, ...], rep
             works["forward"][kernel] = forward
             works["training step"][kernel] = functools.partial(_loss_of_theirs, theirs, source, kept, targets)
             works["generation"][kernel] = functools.partial(_generated, theirs, source, kept, written)
-        ours = read_folder(Path(folder) / "m")
+        ours = read_folder(Path(folder) / "m").eval()  # as from_pretrained leaves theirs: no dropout on either side
         works["forward"]["ours"] = functools.partial(ours, source, shifted, lengths)
         works["training step"]["ours"] = functools.partial(ours, source, shifted, lengths, targets)
         works["generation"]["ours"] = functools.partial(_written, ours, source, lengths, written)
@@ -106,21 +106,16 @@ def _loss_of_theirs(model: Any, source: Tensor, kept: Tensor, targets: Tensor) -
 
 
 def _generated(model: Any, source: Tensor, kept: Tensor, steps: int) -> Any:
-    model.eval()
     options = {"max_new_tokens": steps, "do_sample": False, "num_beams": 1, "eos_token_id": None, "pad_token_id": 0}
-    found = model.generate(source, attention_mask=kept, **options)
-    model.train()
-    return found
+    return model.generate(source, attention_mask=kept, **options)
 
 
 def _written(model: Any, source: Tensor, lengths: Tensor, steps: int) -> Tensor:
-    model.eval()
     writer = model.writer(source, lengths)
     cache = writer.new_cache(len(source), steps + 1)
     new = torch.zeros(len(source), 1, dtype=torch.int64)
     for _ in range(steps):
         new = writer(new, cache=cache)[:, -1].argmax(-1, keepdim=True)
-    model.train()
     return new
 
 
