@@ -269,10 +269,10 @@ def measured(family: str, dtype: torch.dtype, options: argparse.Namespace) -> li
     return rows
 
 
-def write_table(lines: list[dict[str, Any]]) -> None:
-    """``results/families.md``: the latest line of each family on each kind of machine."""
+def write_table() -> None:
+    """``results/families.md``: what ``results/families.jsonl`` has, the latest of each family."""
     latest: dict[tuple[str, str], dict[str, Any]] = {}
-    for line in lines:
+    for line in map(json.loads, (FOLDER / "results" / "families.jsonl").read_text(encoding="utf-8").splitlines()):
         for row in line["rows"]:
             latest[row["family"], f"{row['type']} {row['what']}"] = {**row, "line": line}
     columns = [f"{dtype} {what}" for dtype in ("float32", "bfloat16") for what in ("forward", "step")]
@@ -326,14 +326,12 @@ def main() -> None:
         settings = {"repeats": options.repeats, "threads": torch.get_num_threads(), "sizes": dict(CASES[family].sizes)}
         if not options.quick and not options.only_try:
             save("families", rows, settings)
+            write_table()  # after each, so that a run that is stopped leaves what it measured
     columns = ("family", "type", "what", "ours ms", "theirs ms", "ratio", "quarter", "three quarters", "parameters")
     caption = (
         f"{options.repeats} rounds, {torch.get_num_threads()} threads; ratio: ours over theirs, with its quartiles."
     )
     show("Families", [{name: row[name] for name in columns} for row in every], caption)
-    if not options.quick and not options.only_try:
-        text = (FOLDER / "results" / "families.jsonl").read_text(encoding="utf-8")
-        write_table([json.loads(line) for line in text.splitlines()])
 
 
 if __name__ == "__main__":

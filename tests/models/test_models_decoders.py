@@ -250,8 +250,12 @@ def test_bf16_weights_give_nearly_the_same(pair: Any, tmp_path: Path) -> None:
         exact = theirs(tokens).logits
         reference = type(theirs).from_pretrained(tmp_path / "ours", dtype=torch.bfloat16).eval()(tokens).logits
         found = short(tokens)
-    distance = float((found - exact).norm() / exact.norm())
-    assert distance < max(0.03, 2 * float((reference - exact).norm() / exact.norm()))
+    assert _distance(found, exact) < max(0.02, 1.5 * _distance(reference, exact))
+
+
+def _distance(found: Tensor, exact: Tensor) -> float:
+    """Of the middle token: rounding sends a few tokens of a mixture to other experts, in any implementation."""
+    return float(((found - exact).norm(dim=-1) / exact.norm(dim=-1)).median())
 
 
 def test_packed_documents_equal_separate_ones(pair: Any) -> None:

@@ -182,6 +182,7 @@ F32, BF16 = torch.float32, torch.bfloat16
         (True, F32, 600, False, {"cap": 5.0}, True),
         (True, F32, 600, False, {"window": 90}, True),
         (True, F32, 600, True, {"window": 700}, False),  # it hides nothing
+        (True, F32, 600, True, {"window": 300}, False),
         (True, F32, 300, True, {"window": 90}, False),
         (True, F32, 600, True, {"documents": True}, False),
         (True, F32, 300, True, {"value": 5}, True),

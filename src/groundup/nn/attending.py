@@ -108,8 +108,8 @@ def _blocks_win(
     Equal runs on equal machines so have equal bits. Measured with 2,048 tokens and heads of 64, see LOG.md: without
     AMX, blocks take a quarter (bf16) to a half (fp32) of the time of torch's kernel, which makes small products there.
     With AMX they take 0.2 to 0.7 of the time for capped scores, which torch's kernel cannot make; 0.5 to 0.9 in fp32
-    for a window at 512 steps and more; and in bf16, gradients included, 0.3 to 0.8 for a mask, a window or few steps.
-    Else torch's kernel is the faster one, in forward passes without gradients by 1.3 to 3.5 times.
+    for a window of a quarter of the steps, 512 or more; and in bf16, gradients included, 0.3 to 0.8 for a mask, a
+    window or few steps. Else torch's kernel is the faster one, without gradients by 1.3 to 3.5 times.
     """
     steps, heads, groups = q_BTHD.shape[1], q_BTHD.shape[2], k_BTGD.shape[2]
     if q_BTHD.device.type != "cpu" or steps > LONGEST_BLOCKED or _is_learned(mask):
@@ -117,7 +117,7 @@ def _blocks_win(
     if not AMX or score.cap is not None or q_BTHD.shape[3] != v_BTGD.shape[3]:  # torch has no fast kernel for those
         return True
     if q_BTHD.dtype != torch.bfloat16:
-        return window is not None and steps >= 512
+        return window is not None and steps >= max(512, 4 * window)
     training = torch.is_grad_enabled() and (q_BTHD.requires_grad or k_BTGD.requires_grad or v_BTGD.requires_grad)
     few = steps <= (512 if groups < heads else 256)
     return training and (few or mask is not None or window is not None)
