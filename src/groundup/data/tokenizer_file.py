@@ -59,7 +59,8 @@ class TokenizerFile:
     @property
     def end_of_text(self) -> int:
         """The id that ends each document."""
-        found: int = self._read.token_to_id(self._learned()["end"])
+        found = self._read.token_to_id(self._learned()["end"])
+        assert found is not None, "fit looked for it"
         return found
 
     def encode(self, text: str) -> list[int]:

@@ -47,7 +47,7 @@ class Adapted(nn.Module):
         """Each document as a row of its own, padded behind, where a decoder does not look; and back in their places."""
         ends = torch.ones_like(documents, dtype=torch.bool)
         ends[:, :-1] = documents[:, 1:] != documents[:, :-1]
-        places = torch.arange(tokens.numel(), device=tokens.device).split(_lengths(ends.flatten()))
+        places = torch.split(torch.arange(tokens.numel(), device=tokens.device), _lengths(ends.flatten()))
         rows = nn.utils.rnn.pad_sequence([tokens.flatten()[place] for place in places], batch_first=True)
         logits = self._logits(rows)
         found = torch.cat([row[: len(place)] for row, place in zip(logits, places, strict=True)])
