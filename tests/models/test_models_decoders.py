@@ -250,11 +250,15 @@ def test_bf16_weights_give_nearly_the_same(pair: Any, tmp_path: Path) -> None:
         exact = theirs(tokens).logits
         reference = type(theirs).from_pretrained(tmp_path / "ours", dtype=torch.bfloat16).eval()(tokens).logits
         found = short(tokens)
-    assert _distance(found, exact) < max(0.02, 1.5 * _distance(reference, exact))
+    if hasattr(ours.config, "num_experts_per_tok"):  # rounding sends a few tokens to other experts, in any of the two
+        assert _of_a_token(found, exact) < max(0.02, 1.5 * _of_a_token(reference, exact))
+    else:
+        distance = float((found - exact).norm() / exact.norm())
+        assert distance < max(0.03, 2 * float((reference - exact).norm() / exact.norm()))
 
 
-def _distance(found: Tensor, exact: Tensor) -> float:
-    """Of the middle token: rounding sends a few tokens of a mixture to other experts, in any implementation."""
+def _of_a_token(found: Tensor, exact: Tensor) -> float:
+    """The distance of the middle token."""
     return float(((found - exact).norm(dim=-1) / exact.norm(dim=-1)).median())
 
 

@@ -185,5 +185,5 @@ def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     if width < heads.shape[-1]:
         turned = heads[..., :width]
     first, second = turned.chunk(2, dim=-1)
-    outputs = torch.addcmul(turned * cosine, torch.cat((second, first), dim=-1), sine)
+    outputs = turned * cosine + torch.cat((second, first), dim=-1) * sine
     return outputs if width == heads.shape[-1] else torch.cat((outputs, heads[..., width:]), dim=-1)

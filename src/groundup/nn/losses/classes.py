@@ -25,7 +25,7 @@ def cross_entropy(
     logits, labels = classes(output, targets)
     counts = None if class_weights is None else weights_by_class(class_weights, logits)
     if not labels.is_floating_point():
-        return F.cross_entropy(logits, labels, counts, ignore_index=MASKED, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, labels, counts, label_smoothing=label_smoothing)
     total = F.cross_entropy(logits, labels, counts, reduction="sum", label_smoothing=label_smoothing)
     # torch divides by the number of samples here; by their counts, a certain sample weighs what its number would.
     return total / (len(labels) if counts is None else (labels @ counts).sum())
@@ -39,8 +39,6 @@ def focal(output: Tensor, targets: Tensor, gamma: float = 2.0, class_weights: Se
     """
     logits, labels = classes(output, targets)
     numbered = not labels.is_floating_point()
-    if numbered:
-        logits, labels = logits[labels != MASKED], labels[labels != MASKED]
     log_p = F.log_softmax(logits, dim=-1)
     terms = -((1 - log_p.exp()) ** gamma) * log_p
     if class_weights is not None:
@@ -82,7 +80,6 @@ def kl_divergence(output: Tensor, targets: Tensor) -> Tensor:
     """
     logits, shares = classes(output, targets)
     if not shares.is_floating_point():
-        logits, shares = logits[shares != MASKED], shares[shares != MASKED]
         shares = F.one_hot(shares, logits.shape[-1]).to(logits.dtype)
     return F.kl_div(F.log_softmax(logits, dim=-1), shares, reduction="batchmean")
 

@@ -43,7 +43,6 @@ def yes_or_no(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             "take cross_entropy or focal."
         )
     logits, labels = classes(output, targets)
-    logits, labels = logits[labels != MASKED], labels[labels != MASKED]
     return logits[:, 1] - logits[:, 0], labels.to(logits.dtype)
 
 
@@ -62,7 +61,7 @@ def several(output: Tensor, targets: Tensor, count: int, what: str) -> tuple[Ten
 
 
 def classes(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [N, C], and class numbers [N] or probabilities [N, C]."""
+    """Logits [N, C] in an exact type, and class numbers [N] or probabilities [N, C]; masked places are left out."""
     if targets.is_floating_point():
         if output.shape != targets.shape:
             raise RecipeError(
@@ -76,7 +75,11 @@ def classes(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             f"loss: expected logits [..., C] and whole-numbered targets [...], read {tuple(output.shape)} "
             f"and {tuple(targets.shape)} of {targets.dtype}."
         )
-    return exact(output).flatten(0, -2), targets.flatten().long()
+    logits, labels = output.flatten(0, -2), targets.flatten().long()
+    counted = labels != MASKED
+    if not bool(counted.all()):  # before they are made exact, which costs as much as the rest where few count
+        logits, labels = logits[counted], labels[counted]
+    return exact(logits), labels
 
 
 def weights_by_class(class_weights: Sequence[float], logits: Tensor) -> Tensor:
