@@ -15,6 +15,7 @@ from groundup import terminal
 from groundup.core.errors import RecipeError
 from groundup.models.hugging_face import write_folder
 from groundup.serving import Sampling, generate
+from groundup.stages.designing import design
 
 RECIPE = """
 name = "turned"
@@ -98,7 +99,7 @@ def test_its_structure_is_shown_and_transformers_writes_what_it_writes(tmp_path:
         prepared = groundup.workflow.prepare(recipe)
     assert [layer.name for layer in shown.children][:3] == ["embedding", "encoder", "decoder"]
     assert all(layer.flops > 0 for layer in shown.children[1:3])
-    model = groundup.workflow.design(prepared).eval()
+    model = design(prepared).eval()
     write_folder(model, tmp_path / "published")
     theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "published").eval()
     samples = prepared.samples

@@ -303,12 +303,16 @@ def test_undeclared_steps_are_tried_out() -> None:
     refuse_look_ahead(Standardize(), "here", None)
 
 
-def test_the_same_steps_are_welcome_where_time_does_not_matter(tmp_path: Any) -> None:
+def test_a_random_split_takes_no_step_over_the_series_before_it(tmp_path: Any) -> None:
     from groundup.workflow import prepare
 
     rows = Use("Rows", target="y", inputs=["x"])
     split = Use("random", valid=0.2, test=0.2)
-    prepared = prepare(recipe(tmp_path, rows, split, clean=(median(causal=True),)))
+    prepared = prepare(recipe(tmp_path, rows, BY_TIME, clean=(median(causal=True),)))
     assert len(prepared.encoded["train"])
+    with pytest.raises(
+        RecipeError, match="carries values across the split"
+    ):  # held-out rows lie between those of train
+        prepare(recipe(tmp_path, rows, split, clean=(median(causal=True),)))
     with pytest.raises(DataError, match="before the split it would carry what is to be predicted"):
         prepare(recipe(tmp_path, rows, split, clean=(median(causal=False),)))

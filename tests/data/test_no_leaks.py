@@ -34,6 +34,7 @@ USES = {
     "Windows": (Use("Windows", target="c", length=4, horizon=1, inputs=["c"]), "samples"),
     "PackedText": (Use("PackedText", length=16, tokenizer=Use("BytePairEncoding", vocab_size=280)), "samples"),
     "FunctionBodies": (Use("FunctionBodies"), "samples"),
+    "TextPairs": (Use("TextPairs", source="text", target="colour", tokenizer=Use("Characters")), "samples"),
     "Images": (Use("Images", image="image"), "samples"),
 }
 LEARN_NOTHING = {"EachSeries"}

@@ -430,7 +430,7 @@ def test_settings_that_would_change_the_model_are_refused(tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not valid JSON"):
         read_folder(folder)
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="no such folder"):
         read_folder(tmp_path / "nowhere")
 
 

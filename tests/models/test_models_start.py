@@ -29,6 +29,7 @@ from groundup.models.mobilenet_v1 import MobileNetV1Config
 from groundup.models.squeezenet import SqueezeNetConfig
 from groundup.models.start import open_start
 from groundup.serving import Predictor
+from groundup.stages.designing import design
 
 CIFAR = ["CifarResNet", "depth=8", "num_classes=10", "in_channels=1"]
 
@@ -86,7 +87,7 @@ def test_a_converted_file_is_what_a_recipe_starts_from(tmp_path: Path, capsys: p
     ]  # fmt: skip
     with terminal.quiet():
         prepared = workflow.prepare(_written(_digits("models/a")))
-        found = workflow.design(prepared).eval()
+        found = design(prepared).eval()
         inputs = prepared.first("test", 4).inputs["inputs"]
         assert torch.equal(found(inputs), model(inputs)), "the weights are the file's"
         measured = groundup.evaluate(_written(_digits("models/a")))
@@ -121,7 +122,7 @@ def test_what_was_trained_needs_the_folder_no_longer(tmp_path: Path, silent: Non
 def test_a_downloaded_folder_names_no_code_of_others(tmp_path: Path, silent: None) -> None:
     _foreign(CifarResNet(8, num_classes=10, in_channels=1), tmp_path / "a.th")
     groundup.convert("a.th", *CIFAR)
-    for target in ("os:system", "groundup.workflow:atexit.register"):
+    for target in ("os:system", "groundup.workflow:shutil.rmtree"):
         Path("models/a/model.toml").write_text(f'use = "{target}"')
         with pytest.raises(GroundupError, match=r"outside groundup|reaches through"):
             groundup.check(_digits("models/a"))
@@ -159,13 +160,13 @@ def test_pickled_weights_beside_a_config_are_read_by_their_published_names(tmp_p
 def test_a_recipes_own_model_is_filled_and_starts_there(tmp_path: Path, silent: None) -> None:
     layers = [Use("Flatten"), Use("Dense", features=16), Use("ReLU"), Use("Dense")]
     recipe = _digits(None, Use("Sequential", layers=layers))
-    trained = workflow.design(workflow.prepare(recipe))
+    trained = design(workflow.prepare(recipe))
     _foreign(trained, tmp_path / "s.pt", lambda name: f"net.{name}")
     folder = groundup.convert("s.pt", _written(recipe))
     stated = workflow.prepare(_digits(str(folder), recipe.model))
     left_open = workflow.prepare(_digits(str(folder)))
     for prepared in (stated, left_open):
-        found = workflow.design(prepared)
+        found = design(prepared)
         assert all(torch.equal(a, b) for a, b in zip(found.parameters(), trained.parameters(), strict=True))
 
 
@@ -190,7 +191,7 @@ def test_guesses_are_written_down_and_carried_out_only_when_given_back(
     assert cli.main(["convert", "a.safetensors", *CIFAR, "--mapping", str(proposal)]) == 0
     assert f"{len(state)} matched, 0 guessed" in capsys.readouterr().out
     with terminal.quiet():
-        found = workflow.design(workflow.prepare(_digits("models/a"))).eval()
+        found = design(workflow.prepare(_digits("models/a"))).eval()
     inputs = torch.randn(2, 1, 8, 8)
     assert torch.equal(found(inputs), model(inputs))
     assert cli.main(["convert", "a.safetensors", *CIFAR, "--mapping", str(proposal)]) == 1
@@ -252,7 +253,7 @@ def test_a_head_for_other_classes_starts_anew_and_says_so(silent: None) -> None:
     published = _squeeze("m")
     prepared = _images("m")
     assert prepared.start.notes == ("the head, which gives 10 numbers, starts anew; that there gives 12",)
-    found = workflow.design(prepared).eval()
+    found = design(prepared).eval()
     inputs = torch.randn(3, 1, 32, 32)
     assert found(inputs).shape == (3, 10)
     assert torch.equal(found.steps(inputs), published.steps(inputs))
@@ -264,7 +265,7 @@ def test_chosen_classes_of_the_published_head_are_kept(silent: None) -> None:
     prepared = _images("m", Use("Published", classes=chosen))
     assert prepared.start.notes == ()
     inputs = torch.randn(3, 1, 32, 32)
-    found = workflow.design(prepared).eval()(inputs)
+    found = design(prepared).eval()(inputs)
     torch.testing.assert_close(found, published(inputs)[:, chosen])
     for classes, said in (([1, 2], "read 2 numbers, and the data ask for 10"), ([12, *range(9)], "from 0 to 11")):
         with pytest.raises(RecipeError, match=said):
@@ -382,7 +383,7 @@ def test_fetching_is_a_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         _squeeze("there")
         return Path("there")
 
-    monkeypatch.setattr("groundup.models.fetch.fetch", download)
+    monkeypatch.setattr("groundup.stages.starting.fetch", download)
     assert cli.main(["fetch", "org/a", "--revision", "refs/pr/1", "--out", "there"]) == 0
     assert asked == [("org/a", Path("there"), "refs/pr/1")]
     shown = " ".join(capsys.readouterr().out.split())

@@ -204,7 +204,7 @@ class DecoderConfig:
         """Of the vocabulary."""
         return nn.Embedding(self.vocab_size, self.hidden_size)
 
-    def head(self) -> nn.Linear | None:
+    def output_layer(self) -> nn.Linear | None:
         """The output layer; None where it is the embedding itself."""
         return None if self.tie_word_embeddings else nn.Linear(self.hidden_size, self.vocab_size, bias=False)
 

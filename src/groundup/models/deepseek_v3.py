@@ -121,7 +121,7 @@ class DeepseekV3(Decoder):
             config.block(config.latent_attention(), positions, config.feed_forward(layer))
             for layer in range(config.num_hidden_layers)
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)
 
     @property

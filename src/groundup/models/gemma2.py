@@ -79,7 +79,7 @@ class Gemma2(Decoder):
             config.embedding(),
             blocks,
             config.norm(around_one=True),
-            config.head(),
+            config.output_layer(),
             scale_in=config.hidden_size**0.5,
             cap=config.final_logit_softcapping,
         )

@@ -100,7 +100,7 @@ class Gemma3Text(Decoder):
             config.embedding(),
             blocks,
             config.norm(around_one=True),
-            config.head(),
+            config.output_layer(),
             scale_in=config.hidden_size**0.5,
         )
         start_small(self)

@@ -51,7 +51,7 @@ class Granite(Decoder):
             config.embedding(),
             blocks,
             config.norm(),
-            config.head(),
+            config.output_layer(),
             scale_in=config.embedding_multiplier,
             scale_out=1.0 / config.logits_scaling,
         )

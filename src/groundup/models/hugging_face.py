@@ -149,7 +149,7 @@ def fill_published(
     Raises CheckpointError as ``read_folder`` does, which begins with ``where``.
     """
     tied = getattr(model, "TIED", {}) if getattr(model.config, "tie_word_embeddings", False) else {}
-    if hasattr(model.config, "ARCHITECTURES") and model.config.head != "words":  # a decoder's is always one of words
+    if getattr(model.config, "head", "words") != "words":
         tied = {}
     tied = {**tied, **getattr(model, "COPIES", {})}
     named = _untied(_prefixed(tensors, getattr(model, "PREFIX", ""), model), tied, where)

@@ -94,7 +94,7 @@ class Llama(Decoder):
         )
         positions = Rotary(config.hidden_size // config.num_attention_heads, rope_theta, rope_scaling)
         blocks = [config.block(config.attention(), positions, dropout=dropout) for _ in range(config.num_hidden_layers)]
-        head = config.head()
+        head = config.output_layer()
         super().__init__(config.embedding(), blocks, config.norm(), head, dropout=dropout)
         initialise(self, _initial(config))
 

@@ -36,5 +36,5 @@ class Mistral(Decoder):
             config.block(config.attention(window=config.sliding_window), positions)
             for _ in range(config.num_hidden_layers)
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)

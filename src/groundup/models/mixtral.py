@@ -58,5 +58,5 @@ class Mixtral(Decoder):
             )
             for _ in range(config.num_hidden_layers)
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)

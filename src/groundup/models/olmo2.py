@@ -49,7 +49,7 @@ class Olmo2(Decoder):
         self.config = config
         positions = config.rotary()
         blocks = (PostNormBlock(config, positions) for _ in range(config.num_hidden_layers))
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)
 
 

@@ -52,7 +52,7 @@ class Phi3(Decoder):
             config.block(config.attention(window=config.sliding_window), positions)
             for _ in range(config.num_hidden_layers)
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)
 
     @property

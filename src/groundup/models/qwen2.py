@@ -46,5 +46,5 @@ class Qwen2(Decoder):
         blocks = (
             config.block(config.attention(window=window, bias="inputs"), positions) for window in config.windows()
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)

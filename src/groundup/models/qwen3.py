@@ -40,5 +40,5 @@ class Qwen3(Decoder):
             config.block(config.attention(window=window, bias=config.attention_bias, norm=norm), positions)
             for window in config.windows()
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)

@@ -78,5 +78,5 @@ class Qwen3Moe(Decoder):
             )
             for layer in range(config.num_hidden_layers)
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)

@@ -56,5 +56,5 @@ class SmolLM3(Decoder):
             config.block(config.attention(window=window), positions if turned else None)
             for window, turned in zip(seen, config.turned(), strict=True)
         )
-        super().__init__(config.embedding(), blocks, config.norm(), config.head())
+        super().__init__(config.embedding(), blocks, config.norm(), config.output_layer())
         start_small(self)
