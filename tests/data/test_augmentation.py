@@ -15,9 +15,15 @@ from scipy import ndimage
 from groundup.core.errors import RecipeError
 from groundup.core.use import Use, make
 from groundup.data.augmentation import Flip, Rotate, Scale, Shear, Translate
-from groundup.data.augmentation.affine import draw_matrices, warp
+from groundup.data.augmentation.affine import warp
+from groundup.data.augmentation.images import draw_images
 
 STEPS = [Rotate(30), Translate(0.2), Scale(0.7, 1.4), Shear(20), Flip(0.5), Flip(0.5, "vertical")]
+
+
+def draw_matrices(augment: list[Any], rows: Any, size: tuple[int, int], seed: int, epoch: int) -> Any:
+    """One matrix [B, 3, 3] for each of these rows, the product of all steps."""
+    return draw_images(augment, rows, (3, *size), seed, epoch).matrices
 
 
 class Fixed:
@@ -163,5 +169,5 @@ def test_options_out_of_range_name_the_place_in_the_recipe(use: Use) -> None:
 
 
 def test_a_step_without_a_matrix_is_named() -> None:
-    with pytest.raises(RecipeError, match="int has no matrix"):
+    with pytest.raises(RecipeError, match="int has neither matrix"):
         draw_matrices([3], np.array([0]), (8, 8), 0, 0)

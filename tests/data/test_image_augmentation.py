@@ -40,7 +40,7 @@ from groundup.data.augmentation import (
 )
 from groundup.data.augmentation import images as engines
 from groundup.data.augmentation.affine import warp
-from groundup.data.augmentation.images import apply_draws, augment_pixels, draw_images
+from groundup.data.augmentation.images import augment_pixels, draw_images
 from groundup.data.augmentation.random_policy import (
     OPERATIONS,
     auto_contrast,
@@ -170,7 +170,7 @@ def test_all_that_moves_becomes_one_matrix() -> None:
     expected = warp(images, drawn.matrices)
     for step, numbers in drawn.changes:
         expected = step.change(expected, numbers)
-    assert torch.equal(apply_draws(images, drawn), expected)
+    assert torch.equal(augment_pixels(pictures(5), drawn), expected)
 
 
 @pytest.mark.parametrize("angle", [0.0, 17.0, 90.0, -135.0])

@@ -8,7 +8,6 @@ image draws depends on (seed, epoch, row) alone, so it is the same however the i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from groundup.core.errors import RecipeError
 
 Matrix = npt.NDArray[np.float64]
 
@@ -134,23 +131,6 @@ class RandomResizedCrop:
         shape = min(max(width / height, self.narrowest), self.widest)
         across, down = min(width, height * shape), min(height, width / shape)
         return np.diag([width / across, height / down, 1.0])
-
-
-def draw_matrices(
-    augment: Sequence[Any], rows: npt.NDArray[Any], size: tuple[int, int], seed: int, epoch: int
-) -> Matrix:
-    """One matrix [B, 3, 3] for each of these rows, the product of all steps; ``size`` is (height, width)."""
-    for step in augment:
-        if not hasattr(step, "matrix"):
-            raise RecipeError(f"augment: {type(step).__name__} has no matrix(rng, height, width).")
-    matrices = np.empty((len(rows), 3, 3))
-    for i, row in enumerate(rows.tolist()):
-        rng = np.random.default_rng([seed, epoch, row])
-        product = np.eye(3)
-        for step in augment:
-            product = step.matrix(rng, *size) @ product
-        matrices[i] = product
-    return matrices
 
 
 def warp(images: Tensor, matrices: Matrix, outside: str = "zeros") -> Tensor:

@@ -86,13 +86,8 @@ def draw_images(
     )
 
 
-def apply_draws(images: Tensor, drawn: ImageDraws, outside: str = "zeros") -> Tensor:
-    """Images [B, C, H, W] of values 0 to 1 on any device, moved and changed as drawn; not mixed."""
-    return change(warp(images, drawn.matrices, outside), drawn)
-
-
 def change(images: Tensor, drawn: ImageDraws) -> Tensor:
-    """The changes of values alone."""
+    """Images [B, C, H, W] of values 0 to 1 on any device, their values changed as drawn; not moved, not mixed."""
     for step, numbers in drawn.changes:
         images = step.change(images, numbers)
     return images
