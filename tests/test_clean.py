@@ -123,7 +123,9 @@ def test_what_was_killed_goes_on_and_finished_shards_stay(tmp_path: Path) -> Non
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    begun = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out/work/cleaned").glob("part-*.parquet")}
+    begun = {
+        path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work" / "cleaned").glob("part-*.parquet")
+    }
     assert begun
     subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True, stdout=subprocess.DEVNULL

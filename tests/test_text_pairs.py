@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import random
+import tomllib
 from pathlib import Path
 
 import pytest
+import tokenizers
+import tomli_w
 import torch
 
 import groundup
 from groundup import terminal
-from groundup.core.errors import RecipeError
+from groundup.core.errors import DataError, RecipeError
 from groundup.models.hugging_face import write_folder
+from groundup.models.t5 import T5, T5Config
 from groundup.serving import Sampling, generate
 from groundup.stages.designing import design
 
@@ -115,3 +119,34 @@ def test_samples_and_a_model_that_do_not_fit_are_refused_with_what_would(tmp_pat
     recipe = _recipe(tmp_path, steps=1)
     with terminal.quiet(), pytest.raises(RecipeError, match=r"T5 takes tokens, decoder_tokens.*give tokens, documents"):
         groundup.check(recipe, 'data.samples={ use = "PackedText", column = "word", length = 16 }')
+
+
+def test_a_published_model_is_tuned_further_from_the_token_that_it_begins_with(tmp_path: Path) -> None:
+    vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {letter: i for i, letter in enumerate("abcdef", 3)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    write_folder(T5(T5Config(vocab_size=9, eos_token_id=1, pad_token_id=0, **sizes)), tmp_path / "published")
+    tokenizer.save(str(tmp_path / "published" / "tokenizer.json"))
+    table = tomllib.loads(_recipe(tmp_path, steps=2).read_text())
+    own = {"use": "TokenizerFile", "path": str(tmp_path / "published")}
+    del table["model"], table["finetune"], table["evaluation"]["baselines"]
+    table["start"], table["data"]["samples"]["tokenizer"] = "published", own
+    recipe = tmp_path / "further.toml"
+    recipe.write_text(tomli_w.dumps(table))
+    with terminal.quiet():
+        with pytest.raises(
+            RecipeError, match=r"begins what it writes with token 0, and the samples with token 1; name"
+        ):
+            groundup.check(recipe)
+        with pytest.raises(DataError, match=r"TextPairs\.begin: 'ab' is 2 tokens of this tokenizer; expected one"):
+            groundup.check(recipe, "data.samples.begin=ab")
+        run = groundup.train(recipe, "data.samples.begin=<pad>", out=tmp_path / "run")
+        prepared = groundup.workflow.prepare(recipe, "data.samples.begin=<pad>")
+        (answer,) = groundup.predict(run, "abc")
+    batch = prepared.first("train", 3)
+    assert batch.inputs["decoder_tokens"][:, 0].tolist() == [0, 0, 0]
+    assert torch.equal(batch.inputs["decoder_tokens"][:, 1], batch.targets["targets"][:, 0])
+    assert prepared.samples.prompt_tokens("abc") == [0]
+    assert answer["prompt"] == "abc"

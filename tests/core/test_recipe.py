@@ -576,3 +576,16 @@ def test_an_override_changes_its_field_and_no_other(tmp_path: Path, recipe: Reci
         recipe, seed=seed, training=dataclasses.replace(recipe.training, optimizer=optimizer)
     )
     assert changed.resolved() == expected.resolved()
+
+
+def test_only_the_model_that_start_names_may_be_left_out() -> None:
+    parts: dict[str, Any] = {
+        "name": "a",
+        "data": DataRecipe(source=Use("csv", path="a.csv")),
+        "training": Training(objective=Use("supervised"), optimizer=Use("AdamW"), steps=1),
+    }
+    for model in ("Published", "groundup.models.start:Published"):
+        with pytest.raises(RecipeError, match=r"recipe\.model: this field is required"):
+            Recipe(**parts, model=Use(model))
+        assert Recipe(**parts, model=Use(model), start="there").start == "there"
+    assert Recipe(**parts, model=Use("my_package:Published")).start is None

@@ -176,3 +176,16 @@ def test_a_leak_is_refused_by_the_whole_river(memory: str, tmp_path: Path, monke
     )
     with pytest.raises(RecipeError, match="EachSeries carries values across the split: 'a' in rows of train"):
         groundup.clean(recipe, out=tmp_path / "out")
+
+
+def test_a_step_behind_the_last_that_may_carry_values_is_not_tried() -> None:
+    called = []
+
+    @contract("row-local")
+    def apart(dataset: Dataset) -> Dataset:
+        called.append(len(dataset))
+        return dataset
+
+    steps = [("one", apart), ("two", lambda dataset: dataset), ("three", apart)]
+    refuse_across_split(steps, TABLE, numbers(SPLITS.train), numbers(SPLITS.valid))
+    assert called == [len(TABLE), len(TABLE)]  # the first step, for what was and for what was changed

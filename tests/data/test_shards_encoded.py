@@ -21,6 +21,7 @@ from groundup.core.preprocessing import fit_step
 from groundup.data.augmentation import CutMix, Flip, MixUp, RowNoise, Smote
 from groundup.data.loading import batches, once, times_before
 from groundup.data.samples import Images, Rows, Windows
+from groundup.data.samples.rows import EncodedRows
 from groundup.data.sampling import balanced
 from groundup.data.shards import EncodedShards, Local, Room, Workshop, encode_shards, fit
 from groundup.data.shards.carry import cut
@@ -150,7 +151,7 @@ def test_a_sample_of_shards_is_mixed_with_any_of_train_as_in_memory(
     for one, other in zip(memory.batch(chosen, augment, 3, 1), shards.batch(chosen, augment, 3, 1), strict=True):
         assert one.keys() == other.keys()
         for name in one:
-            assert torch.allclose(one[name], other[name], rtol=1e-5, atol=1e-6)
+            assert torch.equal(one[name], other[name])
     assert not torch.equal(plain, shards.batch(chosen, augment, 3, 1)[0]["inputs"])
     alone = torch.cat([shards.batch(np.array([i]), augment, 3, 1)[0]["inputs"] for i in chosen])
     assert torch.equal(alone, shards.batch(chosen, augment, 3, 1)[0]["inputs"])
@@ -184,3 +185,12 @@ def test_a_weighted_and_mixed_stream_of_shards_goes_on_from_any_bookmark(tmp_pat
             assert one.bookmark == other.bookmark
             assert torch.equal(one.inputs["inputs"], other.inputs["inputs"])
             assert torch.equal(one.targets["targets"], other.targets["targets"])
+
+
+def test_samples_that_do_not_say_what_may_lie_in_files_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, shards = both(Rows("y"), labelled(), tmp_path)
+    monkeypatch.delattr(EncodedRows, "ON_DISK")
+    with pytest.raises(DataError, match="Rows: its samples lie in shards and do not say by ON_DISK"):
+        shards.batch(np.arange(3), [MixUp(0.4)])

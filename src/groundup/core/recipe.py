@@ -155,7 +155,8 @@ class Recipe:
             for name in (*_POSITIVE, *given):
                 _demand_positive(getattr(training, name), f"{where}.{name}")
         _demand_positive(self.evaluation.seeds, "recipe.evaluation.seeds")
-        if self.start is None and self.model.target.rpartition(":")[2] == "Published":
+        home, _, kind = self.model.target.rpartition(":")
+        if self.start is None and kind == "Published" and home.partition(".")[0] in ("", __package__.partition(".")[0]):
             raise RecipeError("recipe.model: this field is required and is not there, unless start names weights.")
         if self.seed < 0:
             raise RecipeError(f"recipe.seed: read {self.seed}, expected 0 or more.")

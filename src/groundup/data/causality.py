@@ -91,9 +91,10 @@ def refuse_across_split(
     if not len(held) or len(held) == len(dataset):
         return
     kept = pl.Series(numbers[np.isin(numbers, train)])
+    last = max((i for i, (_, step) in enumerate(steps) if not is_apart(step)), default=-1)
     keys = {name for _, step in steps for name in declared(step, "by") or ()}
     ours, theirs = dataset, _with_others(dataset, held, keys, np.random.default_rng(len(dataset)))
-    for where, step in steps:
+    for where, step in steps[: last + 1]:
         ours, theirs = step(ours), step(theirs)
         if is_apart(step):
             continue

@@ -213,7 +213,7 @@ def _of_classes(config: Any, chosen: Sequence[int], outputs: int | None) -> Any:
 
 
 def _demand_fit(config: Any, sizes: Mapping[str, Any], folder: Path) -> None:
-    """Raises RecipeError where the data have more channels or tokens than the model knows."""
+    """Raises RecipeError where the data have more channels or tokens than the model knows, or begin otherwise."""
     channels, tokens = getattr(config, "num_channels", None), getattr(config, "vocab_size", None)
     if channels is not None and sizes.get("in_channels", channels) != channels:
         raise RecipeError(
@@ -224,6 +224,12 @@ def _demand_fit(config: Any, sizes: Mapping[str, Any], folder: Path) -> None:
         raise RecipeError(
             f"recipe.start: {folder} knows {tokens} tokens, and the data's tokenizer makes {sizes['vocab_size']}; "
             "use the one that belongs to the model."
+        )
+    begins = getattr(config, "decoder_start_token_id", None)
+    if begins is not None and sizes.get("decoder_start_token_id", begins) != begins:
+        raise RecipeError(
+            f"recipe.start: {folder} begins what it writes with token {begins}, and the samples with token "
+            f'{sizes["decoder_start_token_id"]}; name that token by its text, as data.samples.begin = "<pad>" for a T5.'
         )
 
 

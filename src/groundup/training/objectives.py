@@ -95,14 +95,18 @@ def language_modelling(model: nn.Module, batch: Batch, balance: float = 0.0) -> 
     when there is nothing to balance, or the model does not take what the batch has.
     """
     count = count_targets(batch)
-    _demand_taken(model, batch)
     with _balances(model, balance) as balances:
-        total = _scalar(model(**batch.inputs, **batch.targets), model)
+        try:
+            output = model(**batch.inputs, **batch.targets)
+        except TypeError as error:
+            _demand_taken(model, batch, error)
+            raise
+        total = _scalar(output, model)
     return _with_balance(total, count, balances, balance)
 
 
-def _demand_taken(model: nn.Module, batch: Batch) -> None:
-    """Raise RecipeError where samples and model are not made for each other."""
+def _demand_taken(model: nn.Module, batch: Batch, error: TypeError) -> None:
+    """Raise RecipeError where a call failed since samples and model are not made for each other."""
     kind: Any = type(model)
     takes = _taken(kind)
     given = [*batch.inputs, *batch.targets]
@@ -112,7 +116,7 @@ def _demand_taken(model: nn.Module, batch: Batch) -> None:
             f"recipe.model: {type(model).__name__} takes {', '.join(takes)}; the samples give {', '.join(given)}. "
             "Samples and model do not fit: a model that goes on from a text takes PackedText or FunctionBodies, one "
             "that reads a text and writes another TextPairs."
-        )
+        ) from error
 
 
 def _taken(kind: type[nn.Module]) -> dict[str, bool]:

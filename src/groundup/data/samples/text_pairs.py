@@ -56,6 +56,8 @@ class EncodedPairs:
     sources: Texts
     targets: Texts
     rows: Array
+    begin: int
+    """The token that each target begins with."""
     end_of_text: int
     texts: list[str]
     """The targets as text."""
@@ -89,14 +91,14 @@ class EncodedPairs:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """``tokens`` [B, S], ``decoder_tokens`` [B, T] and ``lengths`` [B] int64; ``targets`` [B, T], -100 behind them.
 
-        ``decoder_tokens`` are the targets one place later, behind the end of text, which is the start too. Nothing is
-        drawn; augmentation raises DataError.
+        ``decoder_tokens`` are the targets one place later, behind the token that they begin with. Nothing is drawn;
+        augmentation raises DataError.
         """
         if augment:
             raise DataError("text samples take no augmentation; leave data.augment out of the recipe.")
         targets = self.targets.padded(positions, MASKED)
         before = np.roll(targets, 1, axis=1)
-        before[:, 0] = self.end_of_text
+        before[:, 0] = self.begin
         inputs = {
             "tokens": self.sources.padded(positions, self.end_of_text),
             "decoder_tokens": np.where(before == MASKED, self.end_of_text, before),
@@ -112,13 +114,15 @@ class TextPairs(TextSamples):
     For models that read and write, such as T5. One tokenizer is trained on both columns of train. A source is cut to
     ``length`` tokens, a target to ``target_length`` (as ``length`` where it is left open), and then learns no end; both
     are counted in the notes. Each part of the data is padded to its longest, and padding is neither seen nor learned.
-    ``learned``: rows seen as "rows", and the "tokenizer".
+    What is written begins with the token ``begin``, or with the end of text where it is left open; published T5s begin
+    with "<pad>". ``learned``: rows seen as "rows", and the "tokenizer".
     """
 
     tokenizer: Use | None = Use("BytePairEncoding")
     source: str = "source"
     target: str = "target"
     target_length: int | None = None
+    begin: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,10 +144,24 @@ class TextPairs(TextSamples):
         texts = [text for column in (self.source, self.target) for text in documents(train, column, "TextPairs")]
         return dataclasses.replace(self, learned=self.learned_from(texts, len(train)))
 
+    def first_token(self) -> int:
+        """What is written begins with it. Raises DataError where ``begin`` is not one token of the tokenizer."""
+        if self.begin is None:
+            return self.learned_tokenizer.end_of_text
+        ids = self.learned_tokenizer.encode(self.begin)
+        if len(ids) != 1:
+            raise DataError(f"TextPairs.begin: {self.begin!r} is {len(ids)} tokens of this tokenizer; expected one.")
+        return ids[0]
+
     def sizes(self) -> dict[str, Any]:
-        """As of all text, and the tokens that begin, end and fill up what is written: the end of text for each."""
+        """As of all text, and the tokens that begin what is written, end it, and stand where there is padding."""
         end = self.learned_tokenizer.end_of_text
-        return {**super().sizes(), "decoder_start_token_id": end, "eos_token_id": end, "pad_token_id": end}
+        return {
+            **super().sizes(),
+            "decoder_start_token_id": self.first_token(),
+            "eos_token_id": end,
+            "pad_token_id": end,
+        }
 
     def encode(self, dataset: Dataset) -> EncodedPairs:
         """The pairs as tokens. Raises DataError for a text that is missing."""
@@ -162,6 +180,7 @@ class TextPairs(TextSamples):
             sources=Texts.of([np.concatenate((ids[: self.length - 1], end)) for ids in read]),
             targets=kept,
             rows=dataset.frame[ROW].to_numpy().astype(np.int64),
+            begin=self.first_token(),
             end_of_text=tokenizer.end_of_text,
             texts=targets,
             num_bytes=int(tokenizer.byte_lengths()[kept.tokens].sum()),
@@ -173,8 +192,8 @@ class TextPairs(TextSamples):
         return text
 
     def prompt_tokens(self, text: str) -> list[int]:
-        """What is written begins with the end of text, whatever is read."""
-        return [self.learned_tokenizer.end_of_text]
+        """What is written begins alike, whatever is read."""
+        return [self.first_token()]
 
     def source_tokens(self, text: str) -> list[int]:
         """What is read before anything is written."""

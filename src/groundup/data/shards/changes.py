@@ -19,7 +19,7 @@ from groundup.core.changes import read_changes, record, undo, write_changes
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
 
-MADE = "made.parquet"
+MADE, ABOUT = "made.parquet", "about.json"
 STEP = "step.json"
 
 
@@ -41,8 +41,11 @@ def write_change(place: Path, before: Dataset, after: Dataset, name: str) -> Non
     if (place / MADE).is_file():
         return
     shutil.rmtree(place, ignore_errors=True)  # what was stopped
-    write_changes(place, [record(before, after, name)])
-    (place / "kinds.json").write_text(json.dumps(dict(after.kinds)), encoding="utf-8")
+    change = record(before, after, name)
+    write_changes(place, [change])
+    rows = 0 if change.removed is None else change.removed.height
+    about = {"kinds": dict(after.kinds), "cells": change.num_cells, "rows": rows}
+    (place / ABOUT).write_text(json.dumps(about), encoding="utf-8")
     after.frame.clear().write_parquet(place / MADE)
 
 
@@ -55,11 +58,8 @@ def close_step(folder: Path, step: int, name: str, shards: int) -> None:
             f"clean: what {name} changed is written down for {found} of {shards} shards, since the folder was begun "
             "without record. Remove it and clean anew."
         )
-    totals = {"cells": 0, "rows": 0}
-    for one in place.glob("[0-9]*"):
-        (change,) = read_changes(one)
-        totals["cells"] += change.num_cells
-        totals["rows"] += 0 if change.removed is None else change.removed.height
+    told = [json.loads((one / ABOUT).read_text(encoding="utf-8")) for one in place.glob("[0-9]*")]
+    totals = {what: sum(one[what] for one in told) for what in ("cells", "rows")}
     about = {"name": name, "shards": shards, **totals}
     (place / STEP).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
@@ -72,8 +72,8 @@ def take_back(dataset: Dataset | None, place: Path) -> Dataset:
     (change,) = read_changes(place)
     try:
         made = pl.read_parquet(place / MADE)
-        kinds = json.loads((place / "kinds.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        kinds = json.loads((place / ABOUT).read_text(encoding="utf-8"))["kinds"]
+    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{place}: this record of a change is damaged: {error}.") from error
     if dataset is None:
         dataset = Dataset(made, kinds, change.split)

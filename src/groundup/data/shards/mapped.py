@@ -16,6 +16,8 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from groundup.core.dataset import Dataset
+from groundup.core.errors import DataError
+from groundup.core.preprocessing import step_name
 from groundup.data.shards.exchange import Array, write_pieces
 from groundup.data.shards.folder import Piece
 
@@ -48,6 +50,11 @@ def map_samples(pieces: Sequence[Piece], samples: Any, starts: Array, folder: Pa
     encoded: Any = None
     for i, piece in enumerate(pieces):
         encoded = samples.encode(piece.read())
+        if not hasattr(encoded, "ON_DISK"):
+            raise DataError(
+                f"{step_name(samples)}: its samples lie in shards and do not say by ON_DISK which of their fields may "
+                "lie in files; so none can be mixed with others. Leave the step out, or raise recipe.data.memory."
+            )
         for name in encoded.ON_DISK:
             part = getattr(encoded, name)
             if isinstance(part, Dataset):
