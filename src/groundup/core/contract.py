@@ -27,8 +27,9 @@ Contract = Literal["row-local", "fitted", "sampled", "keyed", "pairwise", "whole
 - ``whole``: anything else.
 
 A class may declare it by a property, where it depends on options. What learns as well is fitted first, by pieces where
-it has ``partial``, ``merge`` and ``finish``. A way to split may declare ``looks_at``: the columns, or the options that
-name them, that it decides by; without it all rows must fit in memory.
+it has ``partial``, ``merge`` and ``finish``. Steps that are written as expressions too (``groundup.core.expressions``)
+go over shards together, and read only the columns they need. A way to split may declare ``looks_at``: the columns, or
+the options that name them, that it decides by; without it all rows must fit in memory.
 """
 
 State = Any

@@ -30,6 +30,7 @@ class Moments:
     squares: float = 0.0
     """Sum of (x - mean)^2."""
     smallest: float = float("inf")
+    """Infinite, as ``largest`` is, where no value was seen, or the ends were not asked."""
     largest: float = float("-inf")
 
     @classmethod
@@ -59,17 +60,49 @@ class Moments:
 
     @property
     def deviation(self) -> float:
-        """The population's, sqrt(mean((x - mean)^2)); one that is rounding error is given as 0."""
+        """The population's, sqrt(mean((x - mean)^2)); one that is rounding error is given as 0.
+
+        Where it is that small, every value is as large as the mean.
+        """
         if not self.count:
             return 0.0
         deviation = float(np.sqrt(self.squares / self.count))
-        rounding = 10 * np.finfo(np.float64).eps * max(abs(self.mean), abs(self.smallest), abs(self.largest))
-        return deviation if deviation > rounding else 0.0
+        return deviation if deviation > 10 * np.finfo(np.float64).eps * abs(self.mean) else 0.0
 
     @property
     def state(self) -> list[Any]:
         """Plain numbers."""
         return list(dataclasses.astuple(self))
+
+    @classmethod
+    def from_state(cls, state: list[Any]) -> Self:
+        """Read back."""
+        return cls(*state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """Count and mean, where nothing else is asked."""
+
+    count: int = 0
+    mean: float = 0.0
+
+    @classmethod
+    def of(cls, values: Values) -> Self:
+        """Of values [n] that are all there."""
+        return cls(len(values), float(np.mean(values))) if len(values) else cls()
+
+    def merge(self, other: Self) -> Self:
+        """Of both together."""
+        if not self.count or not other.count:
+            return other if not self.count else self
+        count = self.count + other.count
+        return dataclasses.replace(self, count=count, mean=self.mean + (other.mean - self.mean) * (other.count / count))
+
+    @property
+    def state(self) -> list[Any]:
+        """Plain numbers."""
+        return [self.count, self.mean]
 
     @classmethod
     def from_state(cls, state: list[Any]) -> Self:

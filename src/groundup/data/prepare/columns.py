@@ -11,6 +11,7 @@ import polars as pl
 
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
+from groundup.core.expressions import Columns
 from groundup.core.schema import spellings
 from groundup.core.statistics import Moments
 
@@ -104,16 +105,25 @@ def known_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:
 
 def known_moments(dataset: Dataset, name: str, by: str) -> Moments:
     """Of the values of a column that are there. Raises DataError when one is infinite."""
-    column = _floats(dataset, name, by)
-    mean: Any = column.mean()
-    if mean is None or not math.isfinite(mean):  # where the mean is finite, each value is
-        column = _finite(dataset, name, by)
-        mean = column.mean()
-    count = len(column) - column.null_count()
-    if not count:
+    return Moments.of(known_numbers(dataset, name, by))
+
+
+def asked_moments(columns: Columns, name: str, by: str, ends: bool = False) -> dict[str, pl.Expr]:
+    """What ``told_moments`` is made of; with the smallest and largest value where the ends are asked for."""
+    values = columns.number(name, by)
+    asked = {"known": values.count(), "mean": values.mean(), "variance": values.var(ddof=0)}
+    if ends:
+        asked |= {"smallest": values.min(), "largest": values.max()}
+    return {f"{name}:{what}": expression for what, expression in asked.items()}
+
+
+def told_moments(values: Mapping[str, Any], name: str) -> Moments | None:
+    """Of the values of a column that are there; None where some may be infinite: where the mean is finite, each is."""
+    known, mean, variance = (values[f"{name}:{what}"] for what in ("known", "mean", "variance"))
+    if not known:
         return Moments()
-    variance, low, high = column.var(ddof=0), column.min(), column.max()
-    return Moments(count, float(mean), float(variance) * count, float(low), float(high))  # type: ignore[arg-type]
+    ends = {what: values[key] for what in ("smallest", "largest") if (key := f"{name}:{what}") in values}
+    return Moments(known, mean, variance * known, **ends) if math.isfinite(mean) else None
 
 
 def present_numbers(dataset: Dataset, name: str, by: str) -> np.ndarray[Any, Any]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from groundup.core.contract import Contract
 from groundup.core.dataset import Dataset, Kind
 from groundup.core.errors import DataError
-from groundup.core.statistics import Moments, Quantiles
+from groundup.core.expressions import Asked, Columns, Expressed, ask, carried
+from groundup.core.statistics import Mean, Quantiles
 from groundup.data.prepare import weighted
 from groundup.data.prepare.columns import (
     choose,
-    known_moments,
     known_numbers,
     learned_columns,
     need_some,
@@ -101,13 +101,39 @@ class Fill:
 
     def partial(self, shard: Dataset) -> dict[str, Any]:
         """What some rows of train tell of each column: gaps, and the pieces of its statistic."""
-        chosen = choose(shard, self.columns, (*self.exclude, *self.by), self._kinds(), "Fill")
-        shard.need(*self.by, by="Fill.by")
-        columns = {name: self._told(shard, name) for name in chosen}
-        if self.indicator:
-            clash = [name for name in chosen if f"{name}_missing" in shard.frame.columns]
-            columns = {n: {**told, "clash": n in clash} for n, told in columns.items()}
-        return {"rows": len(shard), "columns": columns}
+        found: dict[str, Any] | None = ask(self, shard)
+        if found is not None:
+            return found
+        columns = {name: self._told(shard, name) for name in self._choose(shard)}
+        return _with_clashes(self, {"rows": len(shard), "columns": columns}, shard)
+
+    def asked(self, columns: Columns) -> Asked | None:
+        """The same of numbers that are filled by their mean or a constant, as expressions."""
+        chosen = self._choose(columns.like)
+        if self.by or self.method not in ("mean", "constant") or not _all_numbers(columns.like.kinds, chosen):
+            return None
+        asked = {}
+        for name in chosen:
+            values = columns.number(name, "Fill")
+            asked[f"{name}:missing"] = values.null_count()
+            if self.method == "mean":
+                asked[f"{name}:mean"] = values.mean()
+
+        def state(rows: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
+            found: dict[str, Any] = {}
+            for name in chosen:
+                missing, mean = values[f"{name}:missing"], values.get(f"{name}:mean")
+                if mean is not None and not math.isfinite(mean):  # where the mean is finite, each value is
+                    return None
+                whole = None if self.method == "constant" else Mean(rows - missing, mean or 0.0).state
+                found[name] = {"kind": "number", "missing": missing, "whole": whole, "groups": None}
+            return _with_clashes(self, {"rows": rows, "columns": found}, columns.like)
+
+        return Asked(asked, state)
+
+    def _choose(self, dataset: Dataset) -> list[str]:
+        dataset.need(*self.by, by="Fill.by")
+        return choose(dataset, self.columns, (*self.exclude, *self.by), _kinds(self.method, self.value), "Fill")
 
     def merge(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         """What both tell together."""
@@ -147,6 +173,28 @@ class Fill:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The dataset without gaps in these columns; numbers become float64."""
+        found = carried(self, dataset)
+        return found if found is not None else self._filled(dataset)
+
+    def expressed(self, columns: Columns) -> Expressed | None:
+        """The same of numbers that are filled by one value, as expressions."""
+        known = learned_columns(self.learned, columns.like, "Fill")
+        if self.by or self.method in ORDERED or any(entry["kind"] != "number" for entry in known.values()):
+            return None
+        changed, kinds, missing = {}, dict[str, Kind](), {}
+        for name, entry in known.items():
+            values = columns.number(name, "Fill")
+            changed[name], kinds[name], missing[name] = values.fill_null(entry["value"]), "number", values.null_count()
+            if self.indicator and entry["missing"]:
+                changed[f"{name}_missing"], kinds[f"{name}_missing"] = values.is_null(), "boolean"
+
+        def notes(counts: Mapping[str, int]) -> list[str]:
+            return [line for name, entry in known.items() for line in _lines(self, name, entry, counts[name], 0)]
+
+        return Expressed(changed, kinds, missing, notes, changed={name: [name] for name in known}, whole=known)
+
+    def _filled(self, dataset: Dataset) -> Dataset:
+        """The dataset filled by values of its groups, along time, or in columns that hold no numbers."""
         changed: dict[str, pl.Series] = {}
         kinds: dict[str, Kind] = {}
         notes: list[str] = []
@@ -160,25 +208,16 @@ class Fill:
             near = column
             if column.null_count():
                 if groups is not None:
-                    near = self._along_time(column, groups)
+                    near = _along_time(self, column, groups)
                 elif keys:
                     near = column.fill_null(_of_groups(keys, entry["groups"], column.dtype))
             changed[name] = near.fill_null(entry["value"]) if self.fallback else near
             kinds[name] = entry["kind"]
-            notes += self._notes(name, entry, column.null_count(), near)
+            notes += _lines(self, name, entry, column.null_count(), near.null_count())
             if self.indicator and entry["missing"]:
                 changed[f"{name}_missing"] = column.is_null()
                 kinds[f"{name}_missing"] = "boolean"
         return dataset.with_frame(dataset.frame.with_columns(**changed), kinds).note(*notes)
-
-    def _kinds(self) -> tuple[Kind, ...]:
-        if self.method in _NUMBER_METHODS:
-            return ("number",)
-        if self.method != "constant":
-            return ("number", "category", "boolean")
-        if isinstance(self.value, bool):
-            return ("boolean",)
-        return ("category", "text") if isinstance(self.value, str) else ("number",)
 
     def _statistic(self, kind: Kind) -> weighted.Statistic:
         """What is learned of a column of this kind; of those that are filled along time, for what is not reached."""
@@ -194,7 +233,7 @@ class Fill:
             return told
         statistic = self._statistic(kind)
         if statistic == "mean":
-            told["whole"] = known_moments(shard, name, "Fill").state
+            told["whole"] = Mean.of(known_numbers(shard, name, "Fill")).state
         elif statistic == "mode":
             if kind == "number":
                 known_numbers(shard, name, "Fill")  # refuses what is endless
@@ -204,34 +243,6 @@ class Fill:
         if self.by and self.method not in ORDERED:
             told["groups"] = weighted.tell(weighted.key_columns(shard.frame, self.by), column, statistic)
         return told
-
-    def _along_time(self, column: pl.Series, groups: Groups) -> pl.Series:
-        if self.method in BETWEEN:
-            values = column.fill_null(np.nan).to_numpy()[:, None]
-            filled = groups.over(values, ("Fill", self._between))[:, 0]
-            return pl.Series(column.name, filled).fill_nan(None)
-        # Places of known values are moved instead of the values, so that one way serves every kind of column.
-        fill = forward_fill if self.method == "forward" else backward_fill
-        places = np.where(column.is_null().to_numpy(), np.nan, np.arange(len(column), dtype=np.float64))
-        found = groups.over(places[:, None], ("Fill", lambda values, _: fill(values, self.limit)))[:, 0]
-        return column.gather(pl.Series(found).fill_nan(None).cast(pl.UInt32)).alias(column.name)
-
-    def _between(self, values: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | None) -> Any:
-        return interpolate(values, self.method, self.limit, "leave", times)  # type: ignore[arg-type]
-
-    def _notes(self, name: str, entry: Mapping[str, Any], count: int, near: pl.Series) -> list[str]:
-        if not count:
-            return []
-        surprise = "" if entry["missing"] else "; train had none"
-        whole = _shown(entry["value"])
-        if not self.by and self.method not in ORDERED:
-            return [f"{name}: {count} missing, filled by {self.method} ({whole}){surprise}"]
-        rest = near.null_count()
-        where = f" of {', '.join(self.by)}" if self.by else ""
-        lines = [f"{name}: {count} missing, filled by {self.method}{where}{surprise}"]
-        if rest:
-            lines.append(f"{name}: {rest} out of its reach, " + (f"filled by {whole}" if self.fallback else "left"))
-        return lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,7 +372,7 @@ def _merge(one: Any, other: Any, statistic: weighted.Statistic) -> Any:
     if statistic == "mode":
         return weighted.merge(one, other, "mode")
     if statistic == "mean":
-        return Moments.from_state(one).merge(Moments.from_state(other)).state
+        return Mean.from_state(one).merge(Mean.from_state(other)).state
     return Quantiles.from_state(one).merge(Quantiles.from_state(other)).state
 
 
@@ -369,7 +380,7 @@ def _finish(state: Any, statistic: weighted.Statistic) -> Any:
     if statistic == "mode":
         return weighted.finish(state, "mode")[weighted.VALUE][0]
     if statistic == "mean":
-        return Moments.from_state(state).mean
+        return Mean.from_state(state).mean
     return float(Quantiles.from_state(state).at(0.5)[0])
 
 
@@ -396,6 +407,58 @@ def _plain(dataset: Dataset, name: str, kind: Kind) -> pl.Series:
         return numbers(dataset, name, "Fill")
     column = dataset.frame[name]
     return column.cast(pl.Boolean) if kind == "boolean" else spellings(column)
+
+
+def _kinds(method: Method, value: Any) -> tuple[Kind, ...]:
+    """The kinds of column that are filled without being named."""
+    if method in _NUMBER_METHODS:
+        return ("number",)
+    if method != "constant":
+        return ("number", "category", "boolean")
+    if isinstance(value, bool):
+        return ("boolean",)
+    return ("category", "text") if isinstance(value, str) else ("number",)
+
+
+def _with_clashes(step: Fill, state: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """What was told, and of columns that may get an indicator whether one of its name is there."""
+    if step.indicator:
+        for name, told in state["columns"].items():
+            told["clash"] = f"{name}_missing" in dataset.frame.columns
+    return state
+
+
+def _along_time(step: Fill, column: pl.Series, groups: Groups) -> pl.Series:
+    """A column with gaps filled from the rows around them, as far as those reach."""
+    if step.method in BETWEEN:
+        method: Any = step.method
+        values = column.fill_null(np.nan).to_numpy()[:, None]
+        filled = groups.over(values, ("Fill", lambda v, times: interpolate(v, method, step.limit, "leave", times)))
+        return pl.Series(column.name, filled[:, 0]).fill_nan(None)
+    # Places of known values are moved instead of the values, so that one way serves every kind of column.
+    fill = forward_fill if step.method == "forward" else backward_fill
+    places = np.where(column.is_null().to_numpy(), np.nan, np.arange(len(column), dtype=np.float64))
+    found = groups.over(places[:, None], ("Fill", lambda values, _: fill(values, step.limit)))[:, 0]
+    return column.gather(pl.Series(found).fill_nan(None).cast(pl.UInt32)).alias(column.name)
+
+
+def _lines(step: Fill, name: str, entry: Mapping[str, Any], count: int, rest: int) -> list[str]:
+    """Lines for the ledger about a column with so many gaps, of which so many were out of reach."""
+    if not count:
+        return []
+    surprise = "" if entry["missing"] else "; train had none"
+    whole = _shown(entry["value"])
+    if not step.by and step.method not in ORDERED:
+        return [f"{name}: {count} missing, filled by {step.method} ({whole}){surprise}"]
+    where = f" of {', '.join(step.by)}" if step.by else ""
+    lines = [f"{name}: {count} missing, filled by {step.method}{where}{surprise}"]
+    if rest:
+        lines.append(f"{name}: {rest} out of its reach, " + (f"filled by {whole}" if step.fallback else "left"))
+    return lines
+
+
+def _all_numbers(kinds: Mapping[str, Kind], names: Sequence[str]) -> bool:
+    return all(kinds[name] == "number" for name in names)
 
 
 def _shown(value: Any) -> str:

@@ -12,8 +12,18 @@ import polars as pl
 from groundup.core.contract import Contract
 from groundup.core.dataset import Dataset, Kind
 from groundup.core.errors import DataError
+from groundup.core.expressions import Asked, Columns, Expressed, ask, carried
 from groundup.core.statistics import Moments, Quantiles
-from groundup.data.prepare.columns import choose, known_moments, known_numbers, learned_columns, need_some, numbers
+from groundup.data.prepare.columns import (
+    asked_moments,
+    choose,
+    known_moments,
+    known_numbers,
+    learned_columns,
+    need_some,
+    numbers,
+    told_moments,
+)
 from groundup.data.prepare.groups import Groups, groups_of
 from groundup.data.series.windowed import local_median, local_spread
 
@@ -86,14 +96,32 @@ class Outliers:
 
     def partial(self, shard: Dataset) -> dict[str, Any]:
         """What some rows of train tell of each column's spread."""
-        columns: dict[str, Any] = {}
-        for name in choose(shard, self.columns, (*self.exclude, *self.by), ("number",), "Outliers"):
-            columns[name] = self._told(shard, name)
-            if self.action == "flag" and f"{name}_outlier" in shard.frame.columns:
-                raise DataError(
-                    f"Outliers: the flag {name + '_outlier'!r} would replace a column of that name; rename it."
-                )
-        return {"rows": len(shard), "columns": columns}
+        found: dict[str, Any] | None = ask(self, shard)
+        if found is not None:
+            return found
+        return {"rows": len(shard), "columns": {name: self._told(shard, name) for name in self._choose(shard)}}
+
+    def asked(self, columns: Columns) -> Asked | None:
+        """The same where it is known from moments, as expressions."""
+        if self.method != "k_sigma":
+            return None
+        chosen = self._choose(columns.like)
+
+        def state(rows: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
+            found = {name: told_moments(values, name) for name in chosen}
+            if None in found.values():
+                return None
+            told = {name: {"known": one.count, "told": one.state} for name, one in found.items() if one is not None}
+            return {"rows": rows, "columns": told}
+
+        return Asked({key: one for n in chosen for key, one in asked_moments(columns, n, "Outliers").items()}, state)
+
+    def _choose(self, dataset: Dataset) -> list[str]:
+        chosen = choose(dataset, self.columns, (*self.exclude, *self.by), ("number",), "Outliers")
+        for flag in (f"{name}_outlier" for name in chosen if self.action == "flag"):
+            if flag in dataset.frame.columns:
+                raise DataError(f"Outliers: the flag {flag!r} would replace a column of that name; rename it.")
+        return chosen
 
     def _told(self, shard: Dataset, name: str) -> dict[str, Any]:
         """How many of a column's values are there, and how they lie."""
@@ -117,7 +145,7 @@ class Outliers:
 
     def finish(self, state: dict[str, Any]) -> Self:
         """The step with its bounds."""
-        k = self._k
+        k = _DEFAULT_K[self.method] if self.k is None else self.k
         columns: dict[str, Any] = {}
         for name, found in state["columns"].items():
             need_some(found["known"], state["rows"], name, "Outliers")
@@ -129,6 +157,44 @@ class Outliers:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The dataset with the action carried out; numbers become float64 where it changes them."""
+        found = carried(self, dataset)
+        return found if found is not None else self._acted(dataset)
+
+    def expressed(self, columns: Columns) -> Expressed | None:
+        """The same with learned bounds, where all rows stay, as expressions."""
+        if self.method == "hampel" or self.action == "drop":
+            return None
+        known = learned_columns(self.learned, columns.like, "Outliers")
+        changed, kinds, counts = {}, dict[str, Kind](), dict[str, pl.Expr]()
+        for name, entry in known.items():
+            values, low, high = columns.number(name, "Outliers"), entry["low"], entry["high"]
+            far = pl.lit(False)
+            if low is not None:
+                below, above = values < low, values > high
+                counts |= {f"{name}:below": below.sum(), f"{name}:above": above.sum()}
+                far = (below | above).fill_null(False)
+            if self.action == "flag":
+                changed[f"{name}_outlier"], kinds[f"{name}_outlier"] = far, "boolean"
+            elif low is None:
+                changed[name], kinds[name] = values, "number"
+            else:
+                clipped = _clipped(values, low, high, name in columns.whole)
+                changed[name] = clipped if self.action == "clip" else pl.when(~far).then(values)
+                kinds[name] = "number"
+
+        def notes(counts: Mapping[str, int]) -> list[str]:
+            return [
+                line
+                for name, entry in known.items()
+                for line in _lines(self, name, entry, counts.get(f"{name}:below", 0), counts.get(f"{name}:above", 0))
+            ]
+
+        told = {n: [f"{n}:below", f"{n}:above"] for n in changed if n in known and known[n]["low"] is not None}
+        whole = columns.whole.intersection(changed) if self.action == "clip" else ()
+        return Expressed(changed, kinds, counts, notes, told, whole)
+
+    def _acted(self, dataset: Dataset) -> Dataset:
+        """The dataset judged by neighbours, or with rows dropped."""
         changed: dict[str, pl.Series] = {}
         kinds: dict[str, Kind] = {}
         notes: list[str] = []
@@ -138,12 +204,11 @@ class Outliers:
         groups = groups_of(dataset, self.by, self.time, "Outliers") if self.method == "hampel" else None
         for name, entry in columns.items():
             values = numbers(dataset, name, "Outliers")
-            if groups is None and entry["low"] is None:
-                notes.append(f"{name}: no spread by {self.method} in train, so it is left as it is")
-                far, instead = pl.Series([False] * len(values), dtype=pl.Boolean), values
+            if groups is None:
+                far, instead, lines = _beyond(self, name, values, entry)
             else:
-                far, instead, lines = self._judged(name, values, entry, groups)
-                notes += lines
+                far, instead, lines = _apart(self, name, values, groups)
+            notes += lines
             if self.action == "clip":
                 changed[name], kinds[name] = instead, "number"
             elif self.action == "blank":
@@ -160,35 +225,6 @@ class Outliers:
                 return after.keep(~outlying, first)
             return after.note(f"{int(outlying.sum())} rows with outliers stay, since this is not train")
         return after
-
-    @property
-    def _k(self) -> float:
-        return _DEFAULT_K[self.method] if self.k is None else self.k
-
-    def _judged(
-        self, name: str, values: pl.Series, entry: Mapping[str, Any], groups: Groups | None
-    ) -> tuple[pl.Series, pl.Series, list[str]]:
-        """Which values lie outside, what would stand in their place, and lines for the ledger."""
-        done = {"clip": "clipped", "blank": "blanked", "flag": "flagged", "drop": "found"}[self.action]
-        if groups is None:
-            low, high = entry["low"], entry["high"]
-            below, above = values < low, values > high
-            counts = [(int(below.sum()), f"below {low:.6g}"), (int(above.sum()), f"above {high:.6g}")]
-            lines = [f"{name}: {count} values {where} {done}" for count, where in counts if count]
-            if self.action == "clip":
-                # Where few lie outside, which is nearly always, this takes three quarters of the time of clip.
-                for (count, _), far, bound in zip(counts, (below, above), (low, high), strict=True):
-                    values = values.set(far, bound) if count else values
-                return below, values, lines
-            return (below | above).fill_null(False), values, lines
-        column = values.fill_null(np.nan).to_numpy()[:, None]
-        median = groups.over(column, ("Outliers", lambda v, _: local_median(v, self.width, self.causal)))[:, 0]
-        spread = groups.over(column, ("Outliers", lambda v, _: local_spread(v, self.width, self.causal)))[:, 0]
-        with np.errstate(invalid="ignore"):
-            beyond = np.abs(column[:, 0] - median) > self._k * spread
-        instead = pl.Series(name, np.where(beyond, median, column[:, 0])).fill_nan(None)
-        lines = [f"{name}: {int(beyond.sum())} values far from their neighbours {done}"] if beyond.any() else []
-        return pl.Series(beyond), instead, lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,8 +264,59 @@ class ClipOutliers:
         """The columns within their bounds, float64."""
         return self._step()(dataset)
 
+    def asked(self, columns: Columns) -> Asked | None:
+        """What is asked of some rows of train, where it can be asked by expressions."""
+        return self._step().asked(columns)
+
+    def expressed(self, columns: Columns) -> Expressed | None:
+        """The columns within their bounds, as expressions."""
+        return self._step().expressed(columns)
+
     def _step(self) -> Outliers:
         return Outliers(self.columns, self.method, "clip", self.k, exclude=self.exclude, learned=self.learned)
+
+
+_DONE = {"clip": "clipped", "blank": "blanked", "flag": "flagged", "drop": "found"}
+
+
+def _lines(step: Outliers, name: str, entry: Mapping[str, Any], below: int, above: int) -> list[str]:
+    """Lines for the ledger about values outside learned bounds."""
+    if entry["low"] is None:
+        return [f"{name}: no spread by {step.method} in train, so it is left as it is"]
+    found = [(below, f"below {entry['low']:.6g}"), (above, f"above {entry['high']:.6g}")]
+    return [f"{name}: {count} values {where} {_DONE[step.action]}" for count, where in found if count]
+
+
+def _beyond(
+    step: Outliers, name: str, values: pl.Series, entry: Mapping[str, Any]
+) -> tuple[pl.Series, pl.Series, list[str]]:
+    """Which values lie outside learned bounds, the values, and lines for the ledger."""
+    if entry["low"] is None:
+        return pl.Series([False] * len(values), dtype=pl.Boolean), values, _lines(step, name, entry, 0, 0)
+    below, above = values < entry["low"], values > entry["high"]
+    lines = _lines(step, name, entry, int(below.sum()), int(above.sum()))
+    return (below | above).fill_null(False), values, lines
+
+
+def _apart(step: Outliers, name: str, values: pl.Series, groups: Groups) -> tuple[pl.Series, pl.Series, list[str]]:
+    """Which values lie far from their neighbours, what would stand in their place, and lines for the ledger."""
+    column = values.fill_null(np.nan).to_numpy()[:, None]
+    median = groups.over(column, ("Outliers", lambda v, _: local_median(v, step.width, step.causal)))[:, 0]
+    spread = groups.over(column, ("Outliers", lambda v, _: local_spread(v, step.width, step.causal)))[:, 0]
+    k = _DEFAULT_K["hampel"] if step.k is None else step.k
+    with np.errstate(invalid="ignore"):
+        beyond = np.abs(column[:, 0] - median) > k * spread
+    instead = pl.Series(name, np.where(beyond, median, column[:, 0])).fill_nan(None)
+    count = int(beyond.sum())
+    lines = [f"{name}: {count} values far from their neighbours {_DONE[step.action]}"] if count else []
+    return pl.Series(beyond), instead, lines
+
+
+def _clipped(values: pl.Expr, low: float, high: float, whole: bool) -> pl.Expr:
+    """Values within bounds; of columns where none is missing in half the time that ``clip`` takes, to the same bits."""
+    if whole and low and high:
+        return pl.min_horizontal(pl.max_horizontal(values, low), high)
+    return values.clip(low, high)
 
 
 def bounds_of(told: Any, method: str, k: float) -> tuple[float, float]:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import polars as pl
 
 from groundup.core.contract import State
 from groundup.core.dataset import Dataset
+from groundup.core.expressions import Asked, Columns, Expressed, ask, need_carried
 from groundup.core.statistics import Moments, Quantiles
 from groundup.data.prepare.columns import (
+    asked_moments,
     choose,
     known_moments,
     known_numbers,
     learned_columns,
     merged,
     need_some,
-    numbers,
     pieces,
     through,
+    told_moments,
     undone,
-    with_columns,
 )
 
 
@@ -46,8 +46,14 @@ class Standardize:
 
     def partial(self, shard: Dataset) -> State:
         """Moments of each column."""
-        chosen = choose(shard, self.columns, self.exclude, ("number",), "Standardize")
-        return pieces(shard, chosen, lambda name: known_moments(shard, name, "Standardize").state)
+        return ask(self, shard) or moments_of(shard, self._choose(shard), "Standardize")
+
+    def asked(self, columns: Columns) -> Asked:
+        """Moments of each column, as expressions."""
+        return asked_of_each(columns, self._choose(columns.like), "Standardize")
+
+    def _choose(self, dataset: Dataset) -> list[str]:
+        return choose(dataset, self.columns, self.exclude, ("number",), "Standardize")
 
     def merge(self, one: State, other: State) -> State:
         """Moments of both together."""
@@ -62,15 +68,18 @@ class Standardize:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns as z-scores, float64."""
+        return need_carried(self, dataset)
+
+    def expressed(self, columns: Columns) -> Expressed:
+        """The same as expressions."""
         changed, notes = {}, []
-        for name, entry in learned_columns(self.learned, dataset, "Standardize").items():
-            values = numbers(dataset, name, "Standardize") - entry["mean"]
+        for name, entry in learned_columns(self.learned, columns.like, "Standardize").items():
+            changed[name] = columns.number(name, "Standardize") - entry["mean"]
             if entry["deviation"] > 0:
-                values = values / entry["deviation"]
+                changed[name] = changed[name] / entry["deviation"]
             else:
                 notes.append(f"{name}: constant in train ({entry['mean']:.6g}), so it is centred and not scaled")
-            changed[name] = values
-        return with_columns(dataset, changed, notes)
+        return Expressed(changed, notes=lambda _: notes)
 
     def inverse(self, dataset: Dataset) -> Dataset:
         """The columns as they were: x = z deviation + mean; those that the dataset has."""
@@ -123,12 +132,16 @@ class RobustScale:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns on the new scale, float64."""
+        return need_carried(self, dataset)
+
+    def expressed(self, columns: Columns) -> Expressed:
+        """The same as expressions."""
         changed, notes = {}, []
-        for name, entry in learned_columns(self.learned, dataset, "RobustScale").items():
+        for name, entry in learned_columns(self.learned, columns.like, "RobustScale").items():
             if not entry["range"]:
                 notes.append(f"{name}: no range in train around {entry['median']:.6g}, so it is centred and not scaled")
-            changed[name] = (numbers(dataset, name, "RobustScale") - entry["median"]) / (entry["range"] or 1.0)
-        return with_columns(dataset, changed, notes)
+            changed[name] = (columns.number(name, "RobustScale") - entry["median"]) / (entry["range"] or 1.0)
+        return Expressed(changed, notes=lambda _: notes)
 
     def inverse(self, dataset: Dataset) -> Dataset:
         """The columns as they were: x = y range + median; those that the dataset has."""
@@ -164,8 +177,14 @@ class MinMax:
 
     def partial(self, shard: Dataset) -> State:
         """Moments of each column, its ends among them."""
-        chosen = choose(shard, self.columns, self.exclude, ("number",), "MinMax")
-        return pieces(shard, chosen, lambda name: known_moments(shard, name, "MinMax").state)
+        return ask(self, shard) or moments_of(shard, self._choose(shard), "MinMax")
+
+    def asked(self, columns: Columns) -> Asked:
+        """Moments of each column, as expressions."""
+        return asked_of_each(columns, self._choose(columns.like), "MinMax", ends=True)
+
+    def _choose(self, dataset: Dataset) -> list[str]:
+        return choose(dataset, self.columns, self.exclude, ("number",), "MinMax")
 
     def merge(self, one: State, other: State) -> State:
         """Moments of both together."""
@@ -180,19 +199,27 @@ class MinMax:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns on the new scale, float64."""
-        changed, notes = {}, []
-        for name, entry in learned_columns(self.learned, dataset, "MinMax").items():
-            values = numbers(dataset, name, "MinMax")
-            outside = int(((values < entry["min"]) | (values > entry["max"])).sum())
-            if outside:
-                notes.append(f"{name}: {outside} values outside train's {entry['min']:.6g} to {entry['max']:.6g}")
-            width = entry["max"] - entry["min"]
-            if not width:
-                notes.append(f"{name}: constant in train ({entry['min']:.6g}), so it is moved and not scaled")
-            changed[name] = self.low + (values - entry["min"]) * (
-                (self.high - self.low) / (width or (self.high - self.low))
-            )
-        return with_columns(dataset, changed, notes)
+        return need_carried(self, dataset)
+
+    def expressed(self, columns: Columns) -> Expressed:
+        """The same as expressions."""
+        known = learned_columns(self.learned, columns.like, "MinMax")
+        changed, outside = {}, {}
+        for name, entry in known.items():
+            values, width = columns.number(name, "MinMax"), entry["max"] - entry["min"]
+            outside[name] = ((values < entry["min"]) | (values > entry["max"])).sum()
+            scale = (self.high - self.low) / (width or (self.high - self.low))
+            changed[name] = self.low + (values - entry["min"]) * scale
+
+        def notes(counts: Mapping[str, int]) -> Iterator[str]:
+            for name, entry in known.items():
+                low, high = f"{entry['min']:.6g}", f"{entry['max']:.6g}"
+                if counts[name]:
+                    yield f"{name}: {counts[name]} values outside train's {low} to {high}"
+                if entry["min"] == entry["max"]:
+                    yield f"{name}: constant in train ({low}), so it is moved and not scaled"
+
+        return Expressed(changed, counts=outside, notes=lambda counts: list(notes(counts)))
 
     def inverse(self, dataset: Dataset) -> Dataset:
         """The columns as they were: x = min + (y - low) (max - min) / (high - low); those that the dataset has."""
@@ -234,11 +261,13 @@ class LogScale:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The columns on the new scale, float64."""
-        changed: dict[str, pl.Series] = {}
-        for name in learned_columns(self.learned, dataset, "LogScale"):
-            values = numbers(dataset, name, "LogScale")
-            changed[name] = values.sign() * values.abs().log1p()
-        return with_columns(dataset, changed)
+        return need_carried(self, dataset)
+
+    def expressed(self, columns: Columns) -> Expressed:
+        """The same as expressions."""
+        known = learned_columns(self.learned, columns.like, "LogScale")
+        values = {name: columns.number(name, "LogScale") for name in known}
+        return Expressed({name: value.sign() * value.abs().log1p() for name, value in values.items()})
 
     def inverse(self, dataset: Dataset) -> Dataset:
         """The columns as they were: x = sign(y) (e^|y| - 1); those that the dataset has."""
@@ -272,6 +301,23 @@ def known_sketches(state: State, by: str) -> dict[str, Quantiles]:
     for name, column in found.items():
         need_some(column.count, state["rows"], name, by)
     return found
+
+
+def moments_of(shard: Dataset, columns: Sequence[str], by: str) -> State:
+    """Moments of each column. Raises DataError when a value is infinite."""
+    return pieces(shard, columns, lambda name: known_moments(shard, name, by).state)
+
+
+def asked_of_each(columns: Columns, chosen: Sequence[str], by: str, ends: bool = False) -> Asked:
+    """The same as expressions, which leave it open where a value may be infinite."""
+
+    def state(rows: int, values: Mapping[str, Any]) -> State:
+        found = {name: told_moments(values, name) for name in chosen}
+        if None in found.values():
+            return None
+        return {"rows": rows, "columns": {name: one.state for name, one in found.items() if one is not None}}
+
+    return Asked({key: one for name in chosen for key, one in asked_moments(columns, name, by, ends).items()}, state)
 
 
 def _merge_moments(one: list[Any], other: list[Any]) -> list[Any]:

@@ -191,8 +191,8 @@ def partial_of(piece: Piece, step: Any, path: Path) -> dict[str, Any]:
     try:
         told: dict[str, Any] = load_state(path)
     except (OSError, ValueError, KeyError):
-        shard = piece.seen()
-        told = {"rows": len(shard), "state": step.partial(shard) if len(shard) else None}
+        rows, state = piece.tells(step)
+        told = {"rows": rows, "state": state}
         save_state(path, told)
     return told
 

@@ -68,7 +68,8 @@ class Local:
             return
         pool = futures.ThreadPoolExecutor(self.num_threads)
         try:
-            yield from _ahead(lambda task: pool.submit(function, *task), tasks, self.num_threads)
+            # One more than there are threads, so that none waits while the oldest result is not yet there.
+            yield from _ahead(lambda task: pool.submit(function, *task), tasks, self.num_threads + 1)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -6,8 +6,10 @@ checksum; so one that is half written, damaged or of other content is found and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import uuid
@@ -18,9 +20,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from groundup.core.dataset import ROW, Dataset, Entry, Kind, Split, apply, merge_entries
+from groundup.core.dataset import ROW, Dataset, Entry, Kind, Split, merge_entries
 from groundup.core.errors import DataError, nearest
-from groundup.data.shards.changes import Place, write_change
+from groundup.core.expressions import learned
+from groundup.data.shards.changes import Place
+from groundup.data.shards.pending import Pending, carried_out, looked_at
 
 MANIFEST = "shards.json"
 ROW_GROUP_BYTES = 64_000_000
@@ -28,16 +32,6 @@ ROW_GROUP_BYTES = 64_000_000
 
 SAMPLED_ROWS, SMALLEST_SAMPLE = 8192, 100_000
 """Rows that are compressed to see whether it pays, and the bytes below which it does not matter."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """A row-local step that is still to be carried out."""
-
-    name: str
-    """In the ledger; what has none is only looked at, and its notes are booked with the step behind it."""
-    step: Any
-    learned_from: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,31 +47,38 @@ class Piece:
 
     def read(self, columns: Sequence[str] | None = None) -> Dataset:
         """The rows as they lie in the file."""
-        try:
+        with self._named():
             frame = pl.read_parquet(self.path, columns=None if columns is None else list(columns), memory_map=False)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise DataError(f"{self.path}: cannot be read as a shard: {error}.") from error
-        kinds = {name: kind for name, kind in self.kinds.items() if name in frame.columns}
-        return Dataset(frame, kinds, self.split, self.history, origin=self.origin)
+        return self._of(frame)
 
     def seen(self) -> Dataset:
         """The rows as they are behind every pending step, to be looked at."""
-        dataset = self.read()
-        for pending in self.chain:
-            dataset = dataclasses.replace(pending.step(dataset), pending=(), notes=())
-        return dataset
+        return looked_at(self.read(), self.chain)
 
     def done(self, place: Place | None = None) -> Dataset:
         """The rows behind every pending step, each booked in the ledger; what it changed is written down at a place."""
-        dataset = self.read()
-        for pending in self.chain:
-            if pending.name:
-                before, dataset = dataset, apply(pending.step, dataset, pending.name, pending.learned_from)
-                if place is not None:
-                    write_change(place.of(len(before.history)), before, dataset, pending.name)
-            else:
-                dataset = pending.step(dataset)
-        return dataset
+        return carried_out(self.read(), self.chain, place)
+
+    def tells(self, step: Any) -> tuple[int, Any]:
+        """How many rows there are behind every pending step, and what they tell a step that learns; None if none."""
+        with self._named():
+            like = self._of(pl.DataFrame(schema=pl.read_parquet_schema(self.path)))
+        rows, state = learned(step, [one.step for one in self.chain], like, lambda names: self.read(names).frame)
+        if rows and state is not None:
+            return rows, state
+        shard = self.seen()
+        return len(shard), step.partial(shard) if len(shard) else None
+
+    def _of(self, frame: pl.DataFrame) -> Dataset:
+        kinds = {name: kind for name, kind in self.kinds.items() if name in frame.columns}
+        return Dataset(frame, kinds, self.split, self.history, origin=self.origin)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"{self.path}: cannot be read as a shard: {error}.") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,14 +250,15 @@ def write_shard(dataset: Dataset, path: Path, booked: Sequence[Entry] = ()) -> d
 
 def _shrinks(frame: pl.DataFrame) -> bool:
     """Whether LZ4 makes rows from the middle smaller by a tenth; measured values fill their bits, and it costs time."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    rows = frame.slice(frame.height // 2, SAMPLED_ROWS)
+    plain, packed = (_ipc_bytes(rows, codec) for codec in ("uncompressed", "lz4"))
+    return plain < SMALLEST_SAMPLE or packed < 0.9 * plain
 
-    rows = frame.slice(frame.height // 2, SAMPLED_ROWS).to_arrow(compat_level=pl.CompatLevel.oldest())
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as stream:
-        stream.write_table(rows)
-    plain = sink.getvalue()
-    return bool(plain.size < SMALLEST_SAMPLE or pa.compress(plain, codec="lz4_raw").size < 0.9 * plain.size)
+
+def _ipc_bytes(frame: pl.DataFrame, codec: Any) -> int:
+    buffer = io.BytesIO()
+    frame.write_ipc(buffer, compression=codec)
+    return buffer.tell()
 
 
 def finished(path: Path) -> dict[str, Any] | None:
