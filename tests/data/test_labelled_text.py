@@ -21,7 +21,7 @@ from groundup.core.use import Use, make
 from groundup.data.augmentation import AEDA, RandomDeletion, RandomSwap, SynonymReplacement, before_and_after
 from groundup.data.loading import batches
 from groundup.data.samples import LabelledText
-from groundup.data.samples.labelled_text import PADDING, RESERVED, UNKNOWN
+from groundup.data.samples.vocabulary import PADDING, RESERVED, UNKNOWN
 
 TEXTS = ["The film was good .", "a bad film", "Good , good and fun", "bad bad bad acting in 2001", "fine", "the end"]
 LABELS = ["good", "bad", "good", "bad", "good", "bad"]

@@ -73,6 +73,36 @@ class TokenizerFile:
         many = self._read.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, dtype=np.int32) for one in many]
 
+    def encode_framed(
+        self, texts: Sequence[str], length: int | None = None
+    ) -> tuple[list[np.ndarray[Any, Any]], list[int]]:
+        """Ids of each text as int64 with the tokens that the file puts around it, and how many they are.
+
+        With ``length`` the ids are cut to so many, those around the text counted and kept.
+        """
+        around = self._read.num_special_tokens_to_add(False)
+        if length is not None and length <= around:
+            raise DataError(
+                f"TokenizerFile: {around} tokens stand around each text; a length of {length} is too short."
+            )
+        found, whole = [], []
+        for one in self._read.encode_batch(list(texts), add_special_tokens=False):
+            whole.append(len(one) + around)
+            if length is not None:
+                one.truncate(length - around)
+            found.append(np.array(self._read.post_process(one).ids, dtype=np.int64))
+        return found, whole
+
+    def spell(self, ids: Iterable[int]) -> list[str]:
+        """Each token as the file writes it, special ones too."""
+        return [self._read.id_to_token(int(i)) or "?" for i in ids]
+
+    @property
+    def unknown(self) -> int | None:
+        """The id of what the tokenizer cannot write; None where it can write everything."""
+        token = getattr(self._read.model, "unk_token", None)
+        return None if token is None else self._read.token_to_id(token)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids, without special tokens."""
         found: str = self._read.decode([int(i) for i in ids])
@@ -107,4 +137,7 @@ class TokenizerFile:
 
     @functools.cached_property
     def _read(self) -> tokenizers.Tokenizer:
-        return tokenizers.Tokenizer.from_str(self._learned()["json"])
+        found = tokenizers.Tokenizer.from_str(self._learned()["json"])
+        found.no_padding()  # a file may say that every text is filled up, or cut, to one length
+        found.no_truncation()
+        return found

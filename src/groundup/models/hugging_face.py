@@ -127,13 +127,14 @@ def read_folder(
     family, config = config_of(folder, ignore)
     anew: dict[str, Any] = {} if head is None else {"head": head}
     anew |= {} if num_labels is None else {"num_labels": num_labels}
-    body, config = config, dataclasses.replace(config, **anew) if anew else config
-    if config != body:  # the new head is made behind, and what the file has of the old one is passed over
-        config, wanted = dataclasses.replace(config, head="states"), config
+    wanted = dataclasses.replace(config, **anew) if anew else config
+    other = wanted != config
+    if other:  # the new head is made behind, and what the file has of the old one is passed over
+        config = dataclasses.replace(wanted, head="states")
     with unfilled():  # no time and memory for weights that are replaced at once
         model: Any = build(family, config)
     fill_published(model, _all_tensors(folder), folder, dtype)
-    if config != body:
+    if other:
         model.config = wanted
         model.head = family.new_head(wanted)
         model.head.to(next(model.parameters()).dtype)

@@ -27,7 +27,6 @@ from groundup.models.start import (
     write_start,
 )
 from groundup.stages.prepared import Prepared
-from groundup.stages.preparing import short
 
 
 def start_of(recipe: Recipe, samples: Any) -> Start | None:
@@ -52,13 +51,11 @@ def start_of(recipe: Recipe, samples: Any) -> Start | None:
 
 def _demand_its_tokens(recipe: Recipe, samples: Any, folder: Path) -> None:
     """Raises RecipeError where the samples number words otherwise than the published model does."""
-    if samples.task != "generate":
-        if "vocab_size" in samples.sizes():
-            raise RecipeError(
-                f"recipe.start: {short(recipe.data.samples)} numbers words by a vocabulary of its own, which {folder} "
-                "does not know; published encoders of text cannot be trained on labelled texts yet."
-            )
-    elif not isinstance(samples.learned_tokenizer, TokenizerFile):
+    if samples.task == "generate":
+        theirs = isinstance(samples.learned_tokenizer, TokenizerFile)
+    else:
+        theirs = "vocab_size" not in samples.sizes() or getattr(samples, "tokenizer", None) is not None
+    if not theirs:
         raise RecipeError(
             "recipe.start: a model of text knows the tokens of its own tokenizer and no others. Take it: "
             f'data.samples.tokenizer = {{ use = "TokenizerFile", path = "{folder}" }}.'

@@ -1,10 +1,9 @@
-"""Texts with a class or a number to predict: words by number, their vocabulary learned on train."""
+"""Texts with a class or a number to predict: words of a vocabulary learned on train, or a published model's tokens."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
 from groundup.core.preprocessing import as_tensor
 from groundup.core.statistics import merge_counts
+from groundup.core.use import Use, make
 from groundup.data.augmentation.text import rewrite_text
 from groundup.data.augmentation.words import Language, Words, cut
 from groundup.data.samples.raw import read_rows
@@ -36,12 +36,8 @@ from groundup.data.samples.targets import (
     tell_target,
 )
 from groundup.data.samples.text import documents
-
-PADDING, UNKNOWN, RESERVED = 0, 1, 2
-"""What fills a text up to the common length, a word that train did not have, and the first word's number."""
-
-BAG = 2000
-"""So many words are counted for what is no network."""
+from groundup.data.samples.vocabulary import BAG, PADDING, PublishedTokens, WordsOfTrain, tokens_of
+from groundup.data.tokenizer_file import TokenizerFile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +49,8 @@ class EncodedTexts:
     words: tuple[Words, ...]
     numbers: np.ndarray[Any, Any]
     """int64 [N, T] of the texts as they are."""
+    lengths: np.ndarray[Any, Any]
+    """int64 [N], without the padding behind them."""
     targets: np.ndarray[Any, Any] | None
     rows: np.ndarray[Any, Any]
     notes: tuple[str, ...] = ()
@@ -63,13 +61,15 @@ class EncodedTexts:
     def batch(
         self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """``{"inputs": [B, T]}`` int64, 0 behind a text's end, and ``{"targets": ...}``."""
-        numbers = self.numbers[positions]
+        """``{"inputs": [B, T]}`` int64, 0 behind a text's end, and ``{"targets": ...}``.
+
+        Tokens of a published model are ``{"tokens": [B, T], "lengths": [B]}`` instead, T that of the batch's longest.
+        """
+        numbers, lengths = self.numbers[positions], self.lengths[positions]
         if augment:
-            changed = self._rewritten(positions, augment, seed, epoch)
-            numbers = np.stack([self.samples.number(words) for words in changed])
+            numbers, lengths = self.samples.number(self._rewritten(positions, augment, seed, epoch))
         targets = {} if self.targets is None else {"targets": as_tensor(self.targets[positions])}
-        return {"inputs": as_tensor(numbers)}, targets
+        return self.samples.vocabulary.inputs(numbers, lengths), targets
 
     def augmented(
         self, positions: np.ndarray[Any, Any], augment: Sequence[Any] = (), seed: int = 0, epoch: int = 0
@@ -88,18 +88,21 @@ class EncodedTexts:
         [N, 2000], and targets [N]: class numbers or values."""
         if self.targets is None:
             raise DataError("LabelledText: these texts have no targets.")
-        size = min(BAG, len(self.samples.need()["words"]))
-        counts = np.zeros((len(self), size), dtype=np.float32)
-        place = self.numbers - RESERVED
-        row, column = np.nonzero((place >= 0) & (place < size))
-        np.add.at(counts, (row, place[row, column]), 1)
+        place = np.full(self.samples.vocabulary.size, -1)
+        frequent = self.samples.vocabulary.frequent
+        place[frequent] = np.arange(len(frequent))
+        counts = np.zeros((len(self), len(frequent)), dtype=np.float32)
+        known = np.arange(self.numbers.shape[1]) < self.lengths[:, None]
+        columns = np.where(known, place[self.numbers], -1)
+        row, column = np.nonzero(columns >= 0)
+        np.add.at(counts, (row, columns[row, column]), 1)
         return counts, decode_target(as_tensor(self.targets), self.samples.need()["target"])
 
     def describe(self, position: int) -> dict[str, Any]:
         """One text as it is and as the model sees it, word by word, and its target decoded."""
         shown: dict[str, Any] = {
             "text": self.words[position].text,
-            "words": _spelled(self.numbers[position], self.samples.need()["words"]),
+            "words": self.samples.vocabulary.spell(self.numbers[position, : self.lengths[position]]),
         }
         if self.targets is not None:
             told = tell_target(as_tensor(self.targets[[position]]), self.samples.need()["target"])
@@ -118,6 +121,10 @@ class LabelledText:
     longer is cut off. A model tells padding by its number, as ``TextCNN`` does. ``target`` and ``target_scale`` are
     as in ``Rows``. Augmentation rewrites train's words before they are numbered; the words of class names are
     protected from it.
+
+    A published encoder knows the tokens of its own tokenizer and no others: ``tokenizer = { use = "TokenizerFile",
+    path = FOLDER }`` takes those instead, with what it puts around a text ("[CLS]" and "[SEP]", say); nothing is
+    learned of train's words then, and batches are as long as their longest text.
     """
 
     target: str
@@ -129,6 +136,7 @@ class LabelledText:
     language: Language = "auto"
     task: Literal["auto", "classify", "regress"] = "auto"
     target_scale: TargetScale = "z_score"
+    tokenizer: Use | None = None
     learned: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -143,13 +151,15 @@ class LabelledText:
         return self.finish(self.partial(train))
 
     def partial(self, shard: Dataset) -> State:
-        """How often each word stands in these texts, the longest one's length, and targets."""
-        counts: Counter[str] = Counter()
+        """How often each word or token stands in these texts, the longest one's length, and targets."""
+        counts: Counter[Any] = Counter()
         longest = 0
-        for text in documents(shard, self.column, "LabelledText"):
-            words = _tokens(cut(text, self.language))
-            counts.update(words)
-            longest = max(longest, len(words))
+        tokenizer = self._published
+        texts = documents(shard, self.column, "LabelledText")
+        pieces = (tokens_of(cut(text, self.language)) for text in texts)
+        for tokens in pieces if tokenizer is None else (ids.tolist() for ids in tokenizer.encode_framed(texts)[0]):
+            counts.update(tokens)
+            longest = max(longest, len(tokens))
         target = partial_target(shard, self.target, "LabelledText", self.target_scale)
         return {"rows": len(shard), "counts": dict(counts), "longest": longest, "target": target}
 
@@ -165,47 +175,48 @@ class LabelledText:
     def finish(self, state: State) -> Self:
         """The same builder with what was learned."""
         target = finish_target(state["target"], self.target, self.task, "LabelledText", self.target_scale)
-        frequent = [pair for pair in state["counts"].items() if pair[1] >= self.min_count]
-        frequent.sort(key=lambda pair: (-pair[1], pair[0]))
-        words = [word for word, _ in frequent[: self.vocab_size]]
-        if not words:
-            raise DataError(f"LabelledText: no word of {self.column!r} stands {self.min_count} times in train.")
-        learned = {
-            "rows": state["rows"], "words": words, "length": min(self.length, state["longest"]), "target": target,
-        }  # fmt: skip
+        learned = {"rows": state["rows"], "length": min(self.length, state["longest"]), "target": target}
+        frequent = sorted(state["counts"].items(), key=lambda pair: (-pair[1], pair[0]))
+        if self._published is not None:
+            learned["tokenizer"] = dict(self._published.learned or {})
+            learned["frequent"] = [token for token, _ in frequent[:BAG]]
+        else:
+            words = [word for word, count in frequent if count >= self.min_count][: self.vocab_size]
+            if not words:
+                raise DataError(f"LabelledText: no word of {self.column!r} stands {self.min_count} times in train.")
+            learned["words"] = words
         return dataclasses.replace(self, task=target["task"], learned=learned)
 
     def sizes(self) -> dict[str, Any]:
         """``vocab_size`` (padding, unknown and buckets counted), ``length``, ``input_shape`` and the target's."""
-        learned = self.need()
-        size = RESERVED + len(learned["words"]) + self.buckets
-        length = learned["length"]
-        return {"vocab_size": size, "length": length, "input_shape": (length,), **target_sizes(learned["target"])}
+        length, target = self.need()["length"], self.need()["target"]
+        sizes = {"vocab_size": self.vocabulary.size, "length": length, "input_shape": (length,)}
+        return {**sizes, **target_sizes(target)}
 
     def encode(self, dataset: Dataset) -> EncodedTexts:
-        """The texts as words and numbers; how many words train did not have is noted."""
-        learned = self.need()
-        targets = encode_target(dataset, self.target, learned["target"], "LabelledText")
-        texts = documents(dataset, self.column, "LabelledText")
-        words = tuple(cut(text, self.language) for text in texts)
-        tokens = [_tokens(one) for one in words]
-        numbers = np.zeros((len(words), learned["length"]), dtype=np.int64)
-        for i, one in enumerate(words):
-            numbers[i] = self.number(one)
-        strange = sum(token not in self._numbers for one in tokens for token in one)
-        cut_off = sum(len(one) > learned["length"] for one in tokens)
-        notes = [f"{strange} of {sum(map(len, tokens))} words are not in train's vocabulary"] if strange else []
-        notes += [f"{cut_off} texts are longer than {learned['length']} words and cut off"] if cut_off else []
+        """The texts as words and numbers; what train, or the tokenizer, did not have is noted."""
+        targets = encode_target(dataset, self.target, self.need()["target"], "LabelledText")
+        words = tuple(cut(text, self.language) for text in documents(dataset, self.column, "LabelledText"))
+        numbers, lengths, whole = self._numbered(words)
+        longest = self.need()["length"]
+        cut_off = sum(size > longest for size in whole)
+        notes = self.vocabulary.notes(words, numbers)
+        notes += [f"{cut_off} texts are longer than {longest} {self.vocabulary.unit} and cut off"] if cut_off else []
         rows = dataset.frame[ROW].to_numpy()
-        return EncodedTexts(dataset, self, words, numbers, targets, rows, tuple(notes))
+        return EncodedTexts(dataset, self, words, numbers, lengths, targets, rows, tuple(notes))
 
-    def number(self, words: Words) -> np.ndarray[Any, Any]:
-        """The numbers of a text's words int64 [T]; a text without any is one unknown word."""
-        length, known = self.need()["length"], self._numbers
-        first = RESERVED + len(known)
-        tokens = _tokens(words)[:length]
-        found = [known.get(token) or _strange(token, first, self.buckets) for token in tokens] or [UNKNOWN]
-        return np.array(found + [PADDING] * (length - len(found)), dtype=np.int64)
+    def number(self, texts: Sequence[Words]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The numbers of texts int64 [N, T], 0 behind their end, and how many each has [N]."""
+        return self._numbered(texts)[:2]
+
+    def _numbered(self, texts: Sequence[Words]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int]]:
+        """The same, and how many each has that is not cut."""
+        length = self.need()["length"]
+        found, whole = self.vocabulary.number(texts, length)
+        numbers = np.full((len(texts), length), PADDING, dtype=np.int64)
+        for i, one in enumerate(found):
+            numbers[i, : len(one)] = one
+        return numbers, np.array([len(one) for one in found], dtype=np.int64), whole
 
     def read(self, raw: Any, schema: Mapping[str, Kind] | None = None) -> Dataset:
         """A text, a list of texts, or rows as ``Rows`` reads them: dicts, a frame, the path of a CSV or JSON file."""
@@ -246,24 +257,27 @@ class LabelledText:
         return frozenset(word.lower() for name in names for word in [name, *name.replace("_", " ").split()])
 
     @functools.cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: RESERVED + i for i, word in enumerate(self.need()["words"])}
+    def vocabulary(self) -> WordsOfTrain | PublishedTokens:
+        """What texts are numbered by. Raises DataError before ``fit``."""
+        learned, tokenizer = self.need(), self._published
+        if tokenizer is None:
+            return WordsOfTrain(learned["words"], self.buckets)
+        return PublishedTokens(tokenizer, learned["frequent"])
 
-
-def _tokens(words: Words) -> list[str]:
-    """Words and signs in lower case, without the white space between them."""
-    return [piece.lower() for piece in words.pieces if not piece.isspace()]
-
-
-def _strange(word: str, first: int, buckets: int) -> int:
-    """The number of a word that train did not have: one of the buckets, which begin at ``first``, where there are."""
-    return first + zlib.crc32(word.encode("utf-8", "surrogatepass")) % buckets if buckets else UNKNOWN
-
-
-def _spelled(numbers: np.ndarray[Any, Any], words: list[str]) -> list[str]:
-    """The words of numbers, without padding."""
-    known = numbers[numbers != PADDING] - RESERVED
-    return [words[place] if 0 <= place < len(words) else "<unknown>" for place in known.tolist()]
+    @functools.cached_property
+    def _published(self) -> TokenizerFile | None:
+        """The published tokenizer, read or as it was learned; None for words. Raises DataError for any other."""
+        if self.tokenizer is None:
+            return None
+        made = make(self.tokenizer, "tokenizer")
+        if not isinstance(made, TokenizerFile):
+            raise DataError(
+                f"LabelledText.tokenizer: read {self.tokenizer.target}; expected a published model's TokenizerFile. "
+                "Without it words of train are numbered."
+            )
+        if self.learned is not None:
+            return dataclasses.replace(made, learned=self.learned["tokenizer"])
+        return made.fit([])
 
 
 def _is_table(raw: str) -> bool:
