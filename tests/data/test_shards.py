@@ -125,6 +125,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "keyed that removes": steps.drop_first,
     "keyed by halo": steps.centred_median,
     "pairwise": steps.DropTwins(),
+    "pairwise by likeness": steps.DropClose(),
     "whole": steps.rank,
 }
 
@@ -214,7 +215,7 @@ def test_whatever_the_rows_and_the_cuts(
         }
     )
     dataset = Dataset.of(frame, {"x": "number", "site": "category", "time": "time"})
-    for name in ("row-local that removes", "keyed", "pairwise"):
+    for name in ("row-local that removes", "keyed", "pairwise", "pairwise by likeness"):
         at = shop(folder / name, Local(1))
         found = written(at, carry_out(at, STEPS[name], sharded(dataset, folder / f"{name}-in", count), name), "end")
         assert found.whole().frame.equals(apply(STEPS[name], dataset, name).frame)
@@ -273,7 +274,7 @@ def whole_river(by: Executor, made: Dataset, folder: Path) -> dict[str, str]:
     """Every contract one after another; gives what lies in the folder at the end."""
     at = shop(folder / "work", by)
     shards = sharded(made, folder / "in")
-    for name in ("keyed", "pairwise", "keyed by halo"):
+    for name in ("keyed", "pairwise", "pairwise by likeness", "keyed by halo"):
         shards = carry_out(at, STEPS[name], shards, name)
     parts = split_shards(at, functools.partial(random, seed=1), written(at, shards, "cleaned"), "random", "split")
     for number, step in enumerate([steps.FillMean(), steps.clip, steps.CenterOnSample(), steps.TargetMean()]):
