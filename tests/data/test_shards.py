@@ -185,6 +185,22 @@ def test_a_chain_of_steps_is_carried_out_in_one_pass_and_booked_apart(made: Data
     assert found.history[2].notes == ("x: 0 missing",)
 
 
+def test_every_removed_row_is_listed_where_a_type_was_mended(made: Dataset, tmp_path: Path) -> None:
+    from groundup.core.contract import contract
+
+    @contract("row-local")
+    def drop_most(dataset: Dataset) -> Dataset:
+        known = pl.lit(1.0 if dataset.frame[ROW][0] else None)  # the first shard does not tell a type
+        dataset = dataset.with_frame(dataset.frame.with_columns(known=known), {"known": "number"})
+        return dataset.keep((dataset.frame[ROW] % 10 == 0).to_numpy(), "most: of them")
+
+    at = shop(tmp_path / "work")
+    found = written(at, carry_out(at, drop_most, sharded(made, tmp_path / "in", 3), "drop"), "end")
+    assert found.whole().frame["known"].null_count() < len(found) == len(made) // 10
+    assert gather_removed([tmp_path / "work"], tmp_path / "removed.jsonl") == len(made) * 9 // 10
+    assert found.history[-1].num_removed == len(made) * 9 // 10
+
+
 def test_counts_in_notes_add_up(made: Dataset, tmp_path: Path) -> None:
     at = shop(tmp_path / "work")
     found = written(at, carry_out(at, steps.note_gaps, sharded(made, tmp_path / "in"), "gaps"), "end")

@@ -40,7 +40,7 @@ def carry_pairwise(executor: Executor, room: Room, shards: Shards, named: Named,
         (piece, named, removed, folder / file.name)
         for piece, removed, file in zip(shards.pieces(), gone, shards.files, strict=True)
     )
-    made = gathered(folder, list(executor.each(drop_from, tasks)), shards)
+    made = gathered(folder, executor.each(drop_from, tasks), shards)
     for path in folder.glob("*.npz"):
         path.unlink()
     shutil.rmtree(folder / "keys", ignore_errors=True)
