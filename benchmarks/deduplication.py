@@ -18,17 +18,22 @@ import hashlib
 import itertools
 import random
 import re
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from data_at_scale import one_turn
 from measuring import arguments, memory_bytes, save, show, summary, take_turns, versions
 
-from groundup.core.dataset import Dataset
+from groundup.core.dataset import ROW, Dataset
 from groundup.data.cleaning import drop_exact_duplicates, drop_near_duplicates
 from groundup.data.cleaning.shingles import shingles
+from groundup.data.shards import Room, cut, open_shards, parse_bytes
+from groundup.data.shards.folder import gathered, shard_names, write_shard
 
 NEAR, EXACT, WORDS = 0.2, 0.05, 200
 SIMILARITY = 0.8
@@ -216,16 +221,69 @@ def quality(texts: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def in_shards(count: int, memory: str, parent: Path) -> tuple[Path, int, int]:
+    """A folder of shards of documents, some near to others of their shard; their bytes in memory, and their number."""
+    folder = parent / "documents"
+    folder.mkdir()
+    rows, vouched = 0, []
+    room = Room.of(memory)
+    for name, seed in zip(shard_names(), itertools.count(1), strict=False):
+        if rows >= count:
+            break
+        made = documents(min(count - rows, room.shard_bytes // 1400), seed)
+        frame = pl.DataFrame({"text": made}).with_row_index(ROW, rows)
+        vouched.append(write_shard(Dataset(frame, {"text": "text"}), folder / name))
+        rows += len(made)
+    shards = gathered(folder, vouched, None, rows, origin="made")
+    return folder, shards.size_bytes, rows
+
+
+def limited(count: int, memory: str) -> list[dict[str, Any]]:
+    """Near duplicates dropped over shards, in a process of its own that is given a fifth of what the documents take."""
+    with tempfile.TemporaryDirectory(prefix="deduplication-") as parent:
+        folder, size, rows = in_shards(count, memory, Path(parent))
+        told = {}
+        for name, source in (("ten documents", few_of(folder, Path(parent))), ("all", folder)):
+            told[name] = one_turn("groundup, near duplicates", source, memory)
+    rose = told["all"]["peak_bytes"] - told["ten documents"]["peak_bytes"]
+    return [
+        {
+            "over shards": f"memory = {memory}",
+            "documents": rows,
+            "of the memory": size / Room.of(memory).memory_bytes,
+            "documents/s": rows / told["all"]["processor_s"],
+            "by the clock": rows / told["all"]["s"],
+            "kept": int(told["all"]["found"]["rows"]),
+            "peak MB": told["all"]["peak_bytes"] / 1e6,
+            "above ten documents": rose / 1e6,
+        }
+    ]
+
+
+def few_of(folder: Path, parent: Path) -> Path:
+    """A folder of ten documents, whose peak is that of the libraries."""
+    few = parent / "few"
+    few.mkdir()
+    cut(open_shards(folder).pieces()[0].read().take(np.arange(10)), few, 10**6)
+    return few
+
+
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--documents", type=int)
+    parser.add_argument("--memory", default="64MB", help="what shards may take, of documents of five times as much")
+    parser.add_argument("--only-shards", action="store_true", help="neither peers nor quality")
     options: argparse.Namespace = parser.parse_args()
     count = options.documents or (500 if options.quick else 20_000)
     repeats = options.repeats or (1 if options.quick else 5)
+    tables: list[Sequence[dict[str, Any]]] = []
     texts = documents(count, seed=1)
-    ours_near(texts[:1000])  # what any first call loads and lays out
-    tables: list[Sequence[dict[str, Any]]] = [measured(kind, texts, repeats) for kind in CONTESTANTS]
-    tables.append(quality(documents(300 if options.quick else 5_000, seed=2)))
+    if not options.only_shards:
+        ours_near(texts[:1000])  # what any first call loads and lays out
+        tables += [measured(kind, texts, repeats) for kind in CONTESTANTS]
+        tables.append(quality(documents(300 if options.quick else 5_000, seed=2)))
+    each = int(dataset_of(texts).frame.estimated_size()) // count
+    tables.append(limited(3_000 if options.quick else 51 * parse_bytes(options.memory) // (10 * each), options.memory))
     caption = f"{count:,} documents, {sum(map(len, texts)) / count:,.0f} bytes each; {repeats} rounds, one thread"
     for table in tables:
         show("Deduplication", table, caption)

@@ -179,6 +179,17 @@ def duplicates(source: Path, target: Path, memory: str) -> dict[str, float]:
     return {"rows": float(len(found))}
 
 
+def near_duplicates(source: Path, target: Path, memory: str) -> dict[str, float]:
+    """Near duplicates of texts dropped."""
+    from groundup.core.use import Use, make
+    from groundup.data.shards import carry_out, open_shards
+
+    begin()
+    shop = a_shop(target, memory)
+    found = carry_out(shop, make(Use("drop_near_duplicates"), "clean"), open_shards(source), "duplicates")
+    return {"rows": float(len(found))}
+
+
 def loading(source: Path, target: Path, memory: str) -> dict[str, float]:
     """One epoch of batches of 1024."""
     from groundup.data.loading import batches
@@ -209,6 +220,7 @@ CONTESTANTS: dict[str, Callable[[Path, Path, str], dict[str, float]]] = {
     "groundup, series by group": series,
     "pandas, series by group": pandas_series,
     "groundup, exact duplicates": duplicates,
+    "groundup, near duplicates": near_duplicates,
     "groundup, loading": loading,
 }
 

@@ -50,7 +50,7 @@ MEANINGS = {
     "inputs": "Raw inputs: a text, an image file, a CSV file, a row. After -- they may look like options.",
     "out": "The run's folder; by default the next free one in runs/.",
     "runner": "Who works on data that do not fit in memory: local, processes, or ray.",
-    "memory": "What data may take in memory, such as 2GB; by default half of what is free.",
+    "memory": "What data may take in memory, such as 2GB, beside the libraries; by default half of what is free.",
     "record": "Write down what each step changes, for undo; by default for small data that fit in memory.",
     "clean out": "The folder for the cleaned data; by default cleaned/NAME.",
     "new out": "The recipe's file; by default NAME.toml here. An existing one is never overwritten.",

@@ -16,6 +16,7 @@ import polars as pl
 from groundup.core.contract import contract
 from groundup.core.dataset import Dataset, Kind
 from groundup.core.statistics import Moments
+from groundup.data.cleaning.clusters import links_of
 
 
 @contract("row-local")
@@ -110,6 +111,36 @@ def centred_median(dataset: Dataset) -> Dataset:
     smooth = dataset.frame["x"][order].rolling_median(5, center=True, min_samples=1)
     back = np.argsort(order)
     return dataset.with_frame(dataset.frame.with_columns(smooth=smooth[back]), {"smooth": "number"})
+
+
+@dataclasses.dataclass(frozen=True)
+class DropClose:
+    """Of rows whose x are close to one another, link by link, the first stays."""
+
+    distance: float = 1e-4
+    CONTRACT: ClassVar = "pairwise"
+
+    def signature(self, shard: Dataset) -> Any:
+        x = shard.frame["x"].fill_null(0.0).to_numpy()
+        keys = np.floor((x / self.distance / 2)[:, None] + np.array([0.0, 0.5])) * 2 + np.array([0, 1])
+        same = np.where(shard.frame["x"].is_null().to_numpy(), np.uint64(0), (x + 0.0).view(np.uint64) | np.uint64(1))
+        return {"same": same, "keys": keys.astype(np.int64).view(np.uint64)}
+
+    def evidence(self, shard: Dataset, positions: Any) -> tuple[Any, Any]:
+        return shard.frame["x"][positions].to_numpy(), np.ones(len(positions), np.int64)
+
+    def likeness(self, values: Any, offsets: Any, one: Any, other: Any) -> Any:
+        apart = np.abs(values[offsets[one]] - values[offsets[other]])
+        return np.where(apart < self.distance, 1 - apart, 0.0)
+
+    def reason(self, first: str, likeness: float) -> str:
+        return f"close: {likeness:.6f} to {first}"
+
+    def __call__(self, dataset: Dataset) -> Dataset:
+        gone = links_of(self, dataset)
+        kept = np.ones(len(dataset), dtype=bool)
+        kept[list(gone)] = False
+        return dataset.keep(kept, gone)
 
 
 @dataclasses.dataclass(frozen=True)

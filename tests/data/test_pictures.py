@@ -20,8 +20,9 @@ from groundup.core.contract import contract_of
 from groundup.core.dataset import Dataset, Splits, apply
 from groundup.core.errors import DataError
 from groundup.data.cleaning import drop_near_images
+from groundup.data.cleaning.clusters import apart, bands_of, similar_pairs
 from groundup.data.cleaning.leaks import find_leaks
-from groundup.data.cleaning.pictures import hamming_pairs, looks, perceptual_hash
+from groundup.data.cleaning.pictures import hamming_keys, looks, perceptual_hash
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
@@ -47,11 +48,10 @@ def pictures(*images: bytes | None, names: list[str] | None = None) -> Dataset:
 def test_hamming_pairs_are_those_of_brute_force(values: list[int], distance: int) -> None:
     near = [value ^ (1 << (i % 64)) ^ (1 << (7 * i % 64)) for i, value in enumerate(values)]
     hashes = np.array(values + near + values[:2], dtype=np.uint64)
-    found = [
-        pair
-        for one, other in hamming_pairs(hashes, distance)
-        for pair in zip(one.tolist(), other.tolist(), strict=True)
-    ]
+    rows = np.arange(len(hashes))
+    bands = bands_of({"keys": hamming_keys(hashes, distance), "tags": hashes}, rows)
+    near = similar_pairs(drop_near_images(distance=distance), bands, rows, lambda pairs: np.ones(len(pairs)))
+    found = list(zip(*(some.tolist() for some in apart(near.pairs)), strict=True))
     plain = [
         (i, j)
         for i, j in itertools.combinations(range(len(hashes)), 2)
@@ -84,9 +84,6 @@ def test_an_image_saved_anew_goes_and_another_stays() -> None:
     assert reasons["5.png"] == "near-duplicate image: 1.000 like 0.png"
     assert reasons["2.png"].startswith("near-duplicate image: 0.99")
     assert contract_of(drop_near_images()) == "pairwise"
-    shards = [dataset.take(np.array(rows)) for rows in ([0, 1, 2], [3], [4, 5, 6])]
-    found = drop_near_images().removed([drop_near_images().signature(shard) for shard in shards])
-    assert [list(one) for one in found] == [[2], [0], [1]]
 
 
 def test_even_surfaces_are_told_apart_by_their_colour() -> None:

@@ -125,6 +125,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "keyed that removes": steps.drop_first,
     "keyed by halo": steps.centred_median,
     "pairwise": steps.DropTwins(),
+    "pairwise by likeness": steps.DropClose(),
     "whole": steps.rank,
 }
 
@@ -184,6 +185,22 @@ def test_a_chain_of_steps_is_carried_out_in_one_pass_and_booked_apart(made: Data
     assert found.history[2].notes == ("x: 0 missing",)
 
 
+def test_every_removed_row_is_listed_where_a_type_was_mended(made: Dataset, tmp_path: Path) -> None:
+    from groundup.core.contract import contract
+
+    @contract("row-local")
+    def drop_most(dataset: Dataset) -> Dataset:
+        known = pl.lit(1.0 if dataset.frame[ROW][0] else None)  # the first shard does not tell a type
+        dataset = dataset.with_frame(dataset.frame.with_columns(known=known), {"known": "number"})
+        return dataset.keep((dataset.frame[ROW] % 10 == 0).to_numpy(), "most: of them")
+
+    at = shop(tmp_path / "work")
+    found = written(at, carry_out(at, drop_most, sharded(made, tmp_path / "in", 3), "drop"), "end")
+    assert found.whole().frame["known"].null_count() < len(found) == len(made) // 10
+    assert gather_removed([tmp_path / "work"], tmp_path / "removed.jsonl") == len(made) * 9 // 10
+    assert found.history[-1].num_removed == len(made) * 9 // 10
+
+
 def test_counts_in_notes_add_up(made: Dataset, tmp_path: Path) -> None:
     at = shop(tmp_path / "work")
     found = written(at, carry_out(at, steps.note_gaps, sharded(made, tmp_path / "in"), "gaps"), "end")
@@ -214,7 +231,7 @@ def test_whatever_the_rows_and_the_cuts(
         }
     )
     dataset = Dataset.of(frame, {"x": "number", "site": "category", "time": "time"})
-    for name in ("row-local that removes", "keyed", "pairwise"):
+    for name in ("row-local that removes", "keyed", "pairwise", "pairwise by likeness"):
         at = shop(folder / name, Local(1))
         found = written(at, carry_out(at, STEPS[name], sharded(dataset, folder / f"{name}-in", count), name), "end")
         assert found.whole().frame.equals(apply(STEPS[name], dataset, name).frame)
@@ -273,7 +290,7 @@ def whole_river(by: Executor, made: Dataset, folder: Path) -> dict[str, str]:
     """Every contract one after another; gives what lies in the folder at the end."""
     at = shop(folder / "work", by)
     shards = sharded(made, folder / "in")
-    for name in ("keyed", "pairwise", "keyed by halo"):
+    for name in ("keyed", "pairwise", "pairwise by likeness", "keyed by halo"):
         shards = carry_out(at, STEPS[name], shards, name)
     parts = split_shards(at, functools.partial(random, seed=1), written(at, shards, "cleaned"), "random", "split")
     for number, step in enumerate([steps.FillMean(), steps.clip, steps.CenterOnSample(), steps.TargetMean()]):

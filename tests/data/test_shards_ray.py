@@ -111,6 +111,7 @@ def river(by: Local | RayCluster, folder: Path, marks: Path) -> dict[str, bytes]
     shards = carry_out(at, partial(steps.dawdle, seconds=0.25, folder=str(marks)), shards, "dawdle")
     shards = carry_out(at, steps.fill_forward, shards, "fill")
     shards = carry_out(at, steps.DropTwins(), shards, "twins")
+    shards = carry_out(at, steps.DropClose(), shards, "close")
     shards = written(at, carry_out(at, steps.clip, shards, "clip"), "end")
     assert [entry.rows_after for entry in shards.history][:2] == [24_000, 24_000]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("part-*"))}

@@ -22,8 +22,8 @@ Contract = Literal["row-local", "fitted", "sampled", "keyed", "pairwise", "whole
 - ``keyed``: ``by`` names columns, as a field, a declared fact, or an option of a function; all rows of one key are
   seen together, in the order in which they were read. Without ``by``, ``halo`` (rows, or rows before and rows behind)
   tells how far a row depends on others in order of time; with neither, all rows are seen.
-- ``pairwise``: compares rows with one another by keys (``ByKeys``) or by short signatures (``Pairwise``), which are all
-  in memory together; rows are then kept or dropped.
+- ``pairwise``: compares rows with one another by keys (``ByKeys``), by keys and a second look (``ByLikeness``), or by
+  short signatures (``Pairwise``), which are all in memory together; rows are then kept or dropped.
 - ``whole``: anything else.
 
 A class may declare it by a property, where it depends on options. What learns as well is fitted first, by pieces where
@@ -60,11 +60,7 @@ class Mergeable(Protocol):
 
 @runtime_checkable
 class Pairwise(Protocol):
-    """A step that removes rows for what other rows are like; only signatures are held in memory, never the rows.
-
-    Where signatures do not decide, a step may have ``doubtful(signatures)``, which gives positions for each shard, and
-    ``evidence(shard, positions)``, a second look at those; ``removed`` then takes the list of evidence as well.
-    """
+    """A step that removes rows for what other rows are like; only signatures are held in memory, never the rows."""
 
     def signature(self, shard: Dataset) -> State:
         """What is compared of these rows: a few bytes to a few hundred for each."""
@@ -85,6 +81,34 @@ class ByKeys(Protocol):
 
     def reason(self, first: str) -> str:
         """Why a row goes, given the name of the first row of its key, which stays."""
+        ...
+
+
+@runtime_checkable
+class ByLikeness(Protocol):
+    """A pairwise step that links rows which are alike, and keeps the first of each group; any number can be compared.
+
+    Rows are held against one another where they share a key. With ``tags`` in its signature a step has
+    ``screen(one, other)`` as well, which tells by the tags of pairs which of them may be alike.
+    """
+
+    def signature(self, shard: Dataset) -> State:
+        """``same`` [n] uint64, equal for rows that are the same (0: never alike), and ``keys`` [n, bands] uint64.
+
+        It may hold ``tags`` [n] uint64, and the evidence of all rows as ``values`` and ``lengths``.
+        """
+        ...
+
+    def evidence(self, shard: Dataset, positions: Any) -> tuple[Any, Any]:
+        """What the rows at these positions are compared by: values, one row behind the other, and how many each has."""
+        ...
+
+    def likeness(self, values: Any, offsets: Any, one: Any, other: Any) -> Any:
+        """How alike pairs are, by their places in evidence with these ``offsets``: up to 1, and 0 for what is not."""
+        ...
+
+    def reason(self, first: str, likeness: float) -> str:
+        """Why a row goes, given the name of the row that it is like."""
         ...
 
 

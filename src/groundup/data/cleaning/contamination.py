@@ -17,7 +17,7 @@ import numpy as np
 from groundup.core.contract import Contract, State
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
-from groundup.data.cleaning.clusters import Names, without
+from groundup.data.cleaning.removing import Names, without
 from groundup.data.cleaning.shingles import hashed_runs
 from groundup.data.cleaning.text import text_column
 

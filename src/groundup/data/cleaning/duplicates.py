@@ -1,4 +1,4 @@
-"""Duplicates, exact and near, dropped within a dataset; what is compared of a row is short, so that any number fits.
+"""Duplicates, exact and near, dropped within a dataset; of rows in shards few bytes are ever in memory together.
 
 Near means a high resemblance in Broder's sense ("On the resemblance and containment of documents", 1997): with
 S(A) the set of all runs of five consecutive tokens of A (its shingles), r(A, B) = |S(A) & S(B)| / |S(A) | S(B)|.
@@ -9,8 +9,7 @@ pair that is reported is one.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,9 +17,10 @@ import numpy as np
 from groundup.core.contract import Contract, State
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
-from groundup.data.cleaning.clusters import Clusters, Links, Measure, Names, without
+from groundup.data.cleaning.clusters import links_of
 from groundup.data.cleaning.digests import first_equal, row_digests
-from groundup.data.cleaning.minhash import Sets, in_company, rows_per_band, signatures, similar_pairs
+from groundup.data.cleaning.minhash import Sets, rows_per_band, signatures
+from groundup.data.cleaning.removing import Names, without
 from groundup.data.cleaning.shingles import shingles
 from groundup.data.cleaning.text import text_column
 
@@ -72,9 +72,10 @@ class drop_near_duplicates:
     """Keeps the first of each group of documents that are linked by a resemblance of at least ``similarity``.
 
     Resemblance is Broder's r(A, B) = |S(A) & S(B)| / |S(A) | S(B)| over runs of five tokens (Broder 1997), exact;
-    white space does not count. Links are transitive: of A like B like C, A alone stays. Documents without a token
-    are left alone. A pair just at ``similarity`` is missed 1 in 10,000 times. Of each document 128 min-wise hashes
-    are held (512 bytes), and of those alone that share a band with another one the shingles.
+    white space does not count. Links are transitive: of A like B like C, A alone stays, and of C, which may be unlike
+    it, the most alike among those that it was held against is named. Documents without a token are left alone. A pair
+    just at ``similarity`` is missed 1 in 10,000 times. Of documents in shards 20 bytes each are in memory together;
+    keys and shingles (8 bytes a token) of those that share one go through files.
     Raises DataError for a similarity outside (0, 1].
     """
 
@@ -89,146 +90,28 @@ class drop_near_duplicates:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The dataset without those that are like an earlier one."""
-        found = [self.signature(dataset)]
-        evidence = [self.evidence(dataset, positions) for positions in self.doubtful(found)]
-        return without(dataset, self.removed(found, evidence)[0])
+        return without(dataset, links_of(self, dataset))
 
     def signature(self, shard: Dataset) -> State:
-        """``minhash`` [n, 128] uint32, ``sequences`` [n] uint64 (0 for a document without a token), ``names``."""
+        """``same`` [n] uint64, of all tokens in their order (0 for none), and ``keys`` [n, bands] uint64."""
         texts = [text or "" for text in text_column(shard, self.column, "drop_near_duplicates")]
-        minhash, sequences = signatures(texts)
-        return {"minhash": minhash, "sequences": sequences, "names": shard.row_names()}
+        keys, sequences = signatures(texts, self.similarity)
+        return {"same": sequences, "keys": keys}
 
-    def doubtful(self, signatures: list[State]) -> list[Array]:
-        """For each shard the positions of documents that may be like another one; their rows are read once more."""
-        sequences = np.concatenate([one["sequences"] for one in signatures])
-        minhash = np.concatenate([one["minhash"] for one in signatures])
-        found = _doubtful(minhash, sequences, self.similarity)
-        ends = np.cumsum([len(one["sequences"]) for one in signatures])
-        parts = np.split(found, np.searchsorted(found, ends[:-1]))
-        return [part - end + len(one["sequences"]) for part, end, one in zip(parts, ends, signatures, strict=True)]
-
-    def evidence(self, shard: Dataset, positions: Array) -> State:
-        """The shingles of the documents at these positions: ``positions``, ``hashes`` sorted, ``lengths``."""
+    def evidence(self, shard: Dataset, positions: Array) -> tuple[Array, Array]:
+        """The shingles of the documents at these positions, each one's sorted, and how many each has."""
         texts = shard.frame[self.column][positions].to_list()
         sets = Sets.of(shingles([text or "" for text in texts]))
-        return {"positions": positions, "hashes": sets.hashes, "lengths": np.diff(sets.offsets)}
+        return sets.hashes, np.diff(sets.offsets)
 
-    def removed(self, signatures: list[State], evidence: list[State] | None = None) -> list[dict[int, str]]:
-        """For each shard: position -> "near duplicate: 0.93 like ..." of each document that goes.
+    def likeness(self, values: Array, offsets: Array, one: Array, other: Array) -> Array:
+        """Resemblance of pairs of documents, by their place in the evidence; 0 where it is less than is asked for."""
+        found = Sets(values, offsets).resemblance(one, other)
+        return np.where(found >= self.similarity, found, 0.0)
 
-        With the ``evidence`` of the ``doubtful`` ones resemblance is exact. Without it, it is the share of the 128
-        min-wise hashes that agree, whose standard error at r is sqrt(r (1 - r) / 128): 0.035 at 0.8.
-        """
-        names = Names([one["names"] for one in signatures])
-        sequences = np.concatenate([one["sequences"] for one in signatures])
-        minhash = np.concatenate([one["minhash"] for one in signatures])
-        if evidence is None:
-            rows = _first_of(sequences)
-            found = Alike(rows, minhash[rows], _agreement(minhash[rows]), _keys(minhash[rows]), self.similarity)
-        else:
-            rows = np.concatenate([e["positions"] + start for e, start in zip(evidence, names.starts, strict=True)])
-            sets = Sets(
-                np.concatenate([e["hashes"] for e in evidence]),
-                np.concatenate([[0], np.cumsum(np.concatenate([e["lengths"] for e in evidence]))]),
-            )
-            found = Alike(rows, minhash[rows], sets.resemblance, _keys(sets.each()), self.similarity)
-        gone = found.linked(sequences)
-        return names.by_shard({i: f"near duplicate: {r:.2f} like {names[j]}" for i, (r, j) in gone.items()})
-
-
-def _doubtful(minhash: Array, sequences: Array, similarity: float) -> Array:
-    """Positions of the documents that share a band with another one, but for copies token by token."""
-    alone = _first_of(sequences)
-    doubtful: Array = alone[in_company(minhash[alone], similarity)]
-    return doubtful
-
-
-@dataclasses.dataclass(frozen=True)
-class Alike:
-    """Documents that may be like one another, with all that is known of them."""
-
-    rows: Array
-    """Their positions among all documents, rising."""
-    minhash: Array
-    measure: Measure
-    """Of two of them, by their place in ``rows``."""
-    keys: list[bytes]
-    """Equal where the documents' sets are."""
-    similarity: float
-
-    def linked(self, sequences: Array) -> Links:
-        """Position of each document that is linked to an earlier one -> (resemblance, position of what it is like).
-
-        ``sequences`` are the hashes of all documents; where they are equal, only the first is among ``rows``.
-        """
-        clusters = Clusters(len(sequences))
-        for i, j, value in self._pairs(clusters):
-            clusters.join(int(self.rows[i]), int(self.rows[j]), value)
-        first = _first_copies(sequences)
-        for copy in np.flatnonzero(first != np.arange(len(first))).tolist():
-            clusters.join(copy, int(first[copy]), 1.0)
-        place = np.zeros(len(first), dtype=np.int64)
-        place[self.rows] = np.arange(len(self.rows))
-
-        def measure(one: Array, other: Array) -> Array:
-            values = np.ones(len(one))
-            unlike = first[one] != first[other]
-            values[unlike] = self.measure(place[first[one[unlike]]], place[first[other[unlike]]])
-            return values
-
-        return clusters.later_ones(measure, self.similarity)
-
-    def _pairs(self, clusters: Clusters) -> Iterator[tuple[int, int, float]]:
-        """Pairs of places that are alike; of equal sets each with their first, and that one alone with others."""
-        first_of: dict[bytes, int] = {}
-        alone = []
-        for place, key in enumerate(self.keys):
-            first = first_of.setdefault(key, place)
-            if first == place:
-                alone.append(place)
-            else:
-                yield first, place, 1.0
-        chosen = np.array(alone, dtype=np.int64)
-        for i, j, value in similar_pairs(
-            self.minhash[chosen],
-            self.similarity,
-            lambda one, other: self.measure(chosen[one], chosen[other]),
-            lambda: np.array([clusters.find(i) for i in self.rows[chosen].tolist()], dtype=np.int64),
-        ):
-            yield alone[i], alone[j], value
-
-
-def _agreement(minhash: Array) -> Measure:
-    """The share of min-wise hashes that two documents have in common."""
-
-    def measure(one: Array, other: Array) -> Array:
-        pieces = 1 + len(one) // 10_000
-        parts = [
-            np.mean(minhash[a] == minhash[b], axis=1)
-            for a, b in zip(np.array_split(one, pieces), np.array_split(other, pieces), strict=True)
-        ]
-        return np.concatenate(parts)
-
-    return measure
-
-
-def _keys(sets: Iterable[Array]) -> list[bytes]:
-    return [hashlib.sha256(one.tobytes()).digest() for one in sets]
-
-
-def _first_copies(sequences: Array) -> Array:
-    """For each document the first with the same tokens in the same order; one without a token stands alone."""
-    first = np.arange(len(sequences))
-    some = np.flatnonzero(sequences)
-    _, at, inverse = np.unique(sequences[some], return_index=True, return_inverse=True)
-    first[some] = some[at[inverse]]
-    return first
-
-
-def _first_of(sequences: Array) -> Array:
-    """Positions of the documents that have tokens, and other ones than any before."""
-    return np.flatnonzero((_first_copies(sequences) == np.arange(len(sequences))) & (sequences != 0))
+    def reason(self, first: str, likeness: float) -> str:
+        """Why a document goes that is like the one of this name."""
+        return f"near duplicate: {likeness:.2f} like {first}"
 
 
 def refuse_data(option: Any, step: str) -> None:

@@ -15,8 +15,8 @@ from scipy import sparse  # type: ignore[import-untyped]
 
 from groundup.core.dataset import ROW, Dataset
 from groundup.core.errors import DataError
-from groundup.data.cleaning.clusters import without
 from groundup.data.cleaning.pictures import looks
+from groundup.data.cleaning.removing import without
 from groundup.data.cleaning.words import is_spaceless
 
 Array = np.ndarray[Any, Any]

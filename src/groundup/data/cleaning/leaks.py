@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from groundup.core.contract import ByLikeness
 from groundup.core.dataset import ROW, Dataset, Splits
+from groundup.data.cleaning.clusters import apart, bands_of, evidence_of, measured, similar_pairs
 from groundup.data.cleaning.digests import first_equal, row_digests
-from groundup.data.cleaning.duplicates import compared_columns
-from groundup.data.cleaning.minhash import Sets, in_company, signatures, similar_pairs
-from groundup.data.cleaning.pictures import Looks, equal_looks, image_pairs, looks
-from groundup.data.cleaning.shingles import shingles
-from groundup.data.cleaning.text import text_column
+from groundup.data.cleaning.duplicates import compared_columns, drop_near_duplicates
+from groundup.data.cleaning.pictures import drop_near_images
 from groundup.data.cleaning.words import is_spaceless
 
 Array = np.ndarray[Any, Any]
@@ -58,10 +57,9 @@ def find_leaks(splits: Splits, columns: str | Sequence[str] | None = None, simil
     part_of = np.concatenate([np.full(len(part), i) for i, part in enumerate(parts.values())])
     kind = splits.train.kinds.get(compared[0]) if len(compared) == 1 else None
     if kind == "text":
-        texts = [text or "" for part in parts.values() for text in text_column(part, compared[0], "find_leaks")]
-        found = _near_texts(texts, part_of, similarity)
+        found = _near(drop_near_duplicates(compared[0], similarity), list(parts.values()), part_of)
     elif kind == "image":
-        found = _near_images(list(parts.values()), compared[0], part_of)
+        found = _near(drop_near_images(compared[0]), list(parts.values()), part_of)
     else:
         digests = [row_digests(part.frame.select(compared)) for part in parts.values()]
         first = first_equal(np.concatenate(digests))
@@ -129,35 +127,34 @@ def _numbers_rows(column: pl.Series) -> bool:
     return column.dtype.is_integer() and column.null_count() == 0 and column.is_unique().all()
 
 
-def _near_texts(texts: Sequence[str], part_of: Array, similarity: float) -> Found:
-    """The most similar pair across splits for each text that has one."""
-    minhash, sequences = signatures(texts)
-    some = np.flatnonzero(sequences)
-    rows = some[in_company(minhash[some], similarity)]
-    sets = Sets.of(shingles([texts[i] for i in rows.tolist()]))
+def _near(step: ByLikeness, parts: Sequence[Dataset], part_of: Array) -> Found:
+    """The most similar pair across splits for each row that has one."""
+    each = [step.signature(part) for part in parts]
+    told = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+    starts = np.searchsorted(part_of, range(len(parts)))
+
+    def look(rows: Array) -> tuple[Array, Array]:
+        found = [step.evidence(part, rows[part_of[rows] == n] - starts[n]) for n, part in enumerate(parts)]
+        return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
+
+    evidence = evidence_of(told, bands_of(told, np.flatnonzero(told["same"])), look)
     members: dict[bytes, list[int]] = {}
-    for i, one in zip(rows.tolist(), sets.each(), strict=True):
-        members.setdefault(hashlib.sha256(one.tobytes()).digest(), []).append(i)
+    rows, values, lengths = evidence
+    for i, end, length in zip(rows.tolist(), np.cumsum(lengths).tolist(), lengths.tolist(), strict=True):
+        if told["same"][i]:
+            members.setdefault(hashlib.sha256(values[end - length : end].tobytes()).digest(), []).append(i)
     groups = list(members.values())
-    chosen = np.searchsorted(rows, [group[0] for group in groups])
-    label = np.array([_label({int(part_of[i]) for i in group}, n) for n, group in enumerate(groups)], dtype=np.int64)
-
-    def measure(one: Array, other: Array) -> Array:
-        return sets.resemblance(chosen[one], chosen[other])
-
-    return _across(groups, similar_pairs(minhash[rows[chosen]], similarity, measure, lambda: label), part_of)
+    firsts = np.array([group[0] for group in groups], dtype=np.int64)
+    label = np.zeros(len(part_of), dtype=np.int64)
+    label[firsts] = [_label({int(part_of[i]) for i in group}, n) for n, group in enumerate(groups)]
+    near = similar_pairs(step, bands_of(told, firsts), label, measured(step, *evidence))
+    pairs = (np.searchsorted(firsts, rows).tolist() for rows in apart(near.pairs))
+    return _across(groups, zip(*pairs, near.values.tolist(), strict=True), part_of)
 
 
 def _label(parts: set[int], number: int) -> int:
     """Equal for groups that lie in one and the same split alone: between such there is no leak."""
     return min(parts) if len(parts) == 1 else 3 + number
-
-
-def _near_images(parts: Sequence[Dataset], column: str, part_of: Array) -> Found:
-    found = [looks(part, column) for part in parts]
-    together = Looks(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
-    groups = equal_looks(together)
-    return _across(groups, image_pairs(together, groups), part_of)
 
 
 def _across(groups: list[list[int]], pairs: Iterable[tuple[int, int, float]], part_of: Array) -> Found:

@@ -1,21 +1,19 @@
 """Which documents may be nearly the same, by banded min-wise hashes, and how alike they are, by counting.
 
 Broder: On the resemblance and containment of documents, 1997; Broder et al.: Min-wise independent permutations, 2000.
-Everything is done for all documents at once; nothing is done twice for the same pair.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import rensa  # type: ignore[import-untyped]
 
 from groundup.core.errors import DataError
-from groundup.data.cleaning.clusters import Measure
 from groundup.data.cleaning.shingles import PLACE_VALUES, hashed_runs
 
 Array = np.ndarray[Any, Any]
@@ -25,12 +23,8 @@ RECALL = 0.9999
 """How likely a pair just at the asked similarity must be to become a candidate."""
 
 SEED = 0x5EED
-PAIRS_AT_ONCE = 500_000
-RUNS_AT_ONCE = 2_000_000
+RUNS_AT_ONCE = 250_000
 """Runs of tokens that are looked at together, so that memory stays bounded."""
-
-Bands = list[tuple[Array, Array]]
-"""For each band the members of its buckets, and where each bucket begins."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,18 +69,32 @@ class Sets:
         return np.bincount(twice.astype(np.int64), minlength=len(one))
 
 
-def signatures(texts: Sequence[str]) -> tuple[Array, Array]:
-    """Min-wise hashes [documents, NUM_HASHES] uint32, and the hash of each document's tokens in order (0: none)."""
-    rows: list[Array] = []
-    sequences: list[Array] = []
+def signatures(texts: Sequence[str], similarity: float) -> tuple[Array, Array]:
+    """Keys [documents, bands] uint64, and the hash of each document's tokens in order (0: none).
+
+    Two documents at ``similarity`` share a key but once in 10,000 times. Raises DataError where it is out of range.
+    """
+    size = rows_per_band(similarity)
+    keys = [np.empty((0, NUM_HASHES // size), dtype=np.uint64)]
+    sequences = [np.empty(0, dtype=np.uint64)]
     for runs in hashed_runs(texts):
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
             runs.hashes, runs.offsets.astype(np.uint64), NUM_HASHES, SEED
         )
-        rows.append(np.array(matrix.to_rows(), dtype=np.uint32))
+        keys.append(_banded(np.array(matrix.to_rows(), dtype=np.uint32), size))
         sequences.append(runs.sequences)
-    empty = np.empty((0, NUM_HASHES), dtype=np.uint32), np.empty(0, dtype=np.uint64)
-    return np.concatenate([empty[0], *rows]), np.concatenate([empty[1], *sequences])
+    return np.concatenate(keys), np.concatenate(sequences)
+
+
+def _banded(minhash: Array, size: int) -> Array:
+    """Of min-wise hashes [documents, NUM_HASHES] those of each band as one, which no other band has."""
+    bands = NUM_HASHES // size
+    hashes = minhash[:, : bands * size].reshape(len(minhash), bands, size)
+    keys = np.repeat(PLACE_VALUES[:bands][None], len(minhash), axis=0)
+    for k in range(size):
+        keys = (keys ^ hashes[:, :, k]) * PLACE_VALUES[128 + k]
+        keys ^= keys >> np.uint64(29)
+    return keys
 
 
 def rows_per_band(similarity: float) -> int:
@@ -99,88 +107,3 @@ def rows_per_band(similarity: float) -> int:
         raise DataError(f"similarity is {similarity}; expected more than 0, and at most 1 (the same).")
     fitting = [r for r in range(1, NUM_HASHES + 1) if 1 - (1 - similarity**r) ** (NUM_HASHES // r) >= RECALL]
     return max(fitting, default=1)
-
-
-def buckets(minhash: Array, similarity: float) -> Iterator[tuple[Array, Array]]:
-    """For each band (members, borders): the documents of each bucket with two and more, one bucket behind the other."""
-    size = rows_per_band(similarity)
-    if len(minhash) < 2:
-        return
-    for start in range(0, NUM_HASHES - size + 1, size):
-        keys = np.zeros(len(minhash), dtype=np.uint64)
-        for k in range(size):
-            keys = (keys ^ minhash[:, start + k]) * PLACE_VALUES[1 + k]
-            keys ^= keys >> np.uint64(29)
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        same = np.concatenate([[False], keys[1:] == keys[:-1], [False]])
-        within = same[:-1] | same[1:]
-        members = order[within]
-        begins = np.flatnonzero(~same[:-1][within])
-        yield members, np.append(begins, len(members))
-
-
-def in_company(minhash: Array, similarity: float) -> Array:
-    """Whether each document shares a bucket with another one: only such have to be looked at."""
-    found = np.zeros(len(minhash), dtype=bool)
-    for members, _ in buckets(minhash, similarity):
-        found[members] = True
-    return found
-
-
-def similar_pairs(
-    minhash: Array, similarity: float, measure: Measure, groups: Callable[[], Array]
-) -> Iterator[tuple[int, int, float]]:
-    """Pairs of positions with a resemblance of at least ``similarity``, the smaller position first; each pair once.
-
-    Pairs of one group are passed over. ``groups()`` numbers the documents [n] and is asked anew when pairs that were
-    given may have changed it: first each bucket's members are held against its first, then against one another.
-    A pair just at ``similarity`` is missed 1 in 10,000 times.
-    """
-    looked_at = np.empty(0, dtype=np.int64)
-    bands = list(buckets(minhash, similarity))
-    for pairs in itertools.chain(_stars(bands), _others(bands, groups)):
-        label = groups()
-        one, other = _apart(pairs)
-        pairs = np.setdiff1d(pairs[label[one] != label[other]], looked_at, assume_unique=True)
-        looked_at = np.union1d(looked_at, pairs)
-        one, other = _apart(pairs)
-        values = measure(one, other)
-        near = values >= similarity
-        yield from zip(one[near].tolist(), other[near].tolist(), values[near].tolist(), strict=True)
-
-
-def _apart(pairs: Array) -> tuple[Array, Array]:
-    return pairs >> 32, pairs & 0xFFFFFFFF
-
-
-def _stars(bands: Bands) -> Iterator[Array]:
-    """The first member of each bucket with each other one, as first * 2^32 + other."""
-    found = [np.empty(0, dtype=np.int64)]
-    for members, borders in bands:
-        first = np.repeat(members[borders[:-1]], np.diff(borders))
-        found.append(np.unique((first << 32 | members)[first != members]))
-    yield np.unique(np.concatenate(found))
-
-
-def _others(bands: Bands, groups: Callable[[], Array]) -> Iterator[Array]:
-    """The other pairs of each bucket whose members are not all of one group, some at a time."""
-    found: list[Array] = []
-    count = 0
-    for members, borders in bands:
-        if np.diff(borders).max(initial=0) < 3:
-            continue
-        label = groups()
-        of = label[members]
-        mixed = np.minimum.reduceat(of, borders[:-1]) != np.maximum.reduceat(of, borders[:-1])
-        for b in np.flatnonzero(mixed & (np.diff(borders) > 2)).tolist():
-            bucket = members[borders[b] : borders[b + 1]]
-            for k in range(1, len(bucket) - 1):
-                behind = bucket[k + 1 :]
-                found.append(bucket[k] << 32 | behind[label[behind] != label[bucket[k]]])
-                count += len(found[-1])
-                if count >= PAIRS_AT_ONCE:
-                    yield np.unique(np.concatenate(found))
-                    found, count = [], 0
-    if count:
-        yield np.unique(np.concatenate(found))

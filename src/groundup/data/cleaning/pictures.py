@@ -6,8 +6,8 @@ Candidates are those whose perceptual hashes differ in few bits; a pair counts w
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,9 @@ from scipy.fft import dctn  # type: ignore[import-untyped]
 from groundup.core.contract import Contract, State
 from groundup.core.dataset import Dataset
 from groundup.core.errors import DataError
-from groundup.data.cleaning.clusters import Clusters, Links, Names, without
+from groundup.data.cleaning.clusters import Links, linked, links_of
+from groundup.data.cleaning.removing import without
+from groundup.data.cleaning.shingles import PLACE_VALUES
 from groundup.data.pixels import open_image, to_array
 
 Array = np.ndarray[Any, Any]
@@ -30,7 +32,10 @@ SIDE = 16
 TINY, TINY_SIMILARITY = 32, 0.9995
 """Images of so few pixels a side count as the same from here only: two digits of MNIST reach 0.997."""
 
-PAIRS_AT_ONCE = 20_000
+RECORD = SIDE * SIDE * 3 + 4
+"""Bytes by which an image is compared: its pixels in colour, and how large it was."""
+
+PAIRS_AT_ONCE = 2_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,7 @@ class drop_near_images:
     (low frequencies of a cosine transform against their median) or "dhash" (brightness that falls from left to right;
     both Krawetz 2011, 2013). Of 396 photographs the defaults find all that were saved as JPEG of quality 30, or halved,
     86% at quality 10, and 7% that were cropped by 2%. Images of at most 32 pixels a side need 0.9995, or unlike digits
-    of MNIST would count. 780 bytes an image are held.
+    of MNIST would count. Of images in shards 20 bytes each are in memory together; 780 go through files.
     ``column`` is by default the first of images. Raises DataError for a file that is no image.
     """
 
@@ -62,19 +67,45 @@ class drop_near_images:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """The dataset without images that show what an earlier one shows."""
-        return without(dataset, self.removed([self.signature(dataset)])[0])
+        return without(dataset, links_of(self, dataset))
 
     def signature(self, shard: Dataset) -> State:
-        """``hashes`` [n] uint64, ``small`` [n, 768] uint8, ``sides`` [n] uint32, and the rows' ``names``."""
-        found = looks(shard, self.column, self.hash)
-        return {**found._asdict(), "names": shard.row_names()}
+        """``same`` [n], ``keys`` [n, pieces] and ``tags`` [n] uint64; ``values`` [n * 772] uint8 and ``lengths``."""
+        return self.signature_of(looks(shard, self.column, self.hash))
 
-    def removed(self, signatures: list[State]) -> list[dict[int, str]]:
-        """For each shard: position -> "near-duplicate image: 0.998 like ..." of each image that goes."""
-        names = Names([one["names"] for one in signatures])
-        found = Looks(*(np.concatenate([one[name] for one in signatures]) for name in Looks._fields))
-        gone = alike_images(found, self.distance, self.similarity)
-        return names.by_shard({i: f"near-duplicate image: {r:.3f} like {names[j]}" for i, (r, j) in gone.items()})
+    def signature_of(self, found: Looks) -> State:
+        """What images of these looks are compared by."""
+        digests = b"".join(hashlib.sha256(small.tobytes()).digest()[:8] for small in found.small)
+        same = np.where(found.there, np.frombuffer(digests, dtype="<u8") | np.uint64(1), np.uint64(0))
+        values = np.concatenate([found.small, found.sides.astype("<u4").view(np.uint8).reshape(-1, 4)], axis=1)
+        return {
+            "same": same,
+            "keys": hamming_keys(found.hashes, self.distance),
+            "tags": found.hashes,
+            "values": values.reshape(-1),
+            "lengths": np.full(len(same), RECORD),
+        }
+
+    def screen(self, one: Array, other: Array) -> Array:
+        """Whether hashes differ in few enough bits."""
+        return np.bitwise_count(one ^ other) <= self.distance
+
+    def evidence(self, shard: Dataset, positions: Array) -> tuple[Array, Array]:
+        """What the images at these positions look like; the signature tells it of all."""
+        told = self.signature(shard.take(positions))
+        return told["values"], told["lengths"]
+
+    def likeness(self, values: Array, offsets: Array, one: Array, other: Array) -> Array:
+        """Correlation of pairs of images, by their place in the evidence; 0 where it is less than is asked for."""
+        records = values.reshape(-1, RECORD)
+        found = correlation(records[:, :-4], one, other)
+        sides = np.ascontiguousarray(records[:, -4:]).view("<u4")[:, 0]
+        tiny = np.maximum(sides[one], sides[other]) <= TINY
+        return np.where(found >= np.where(tiny, max(self.similarity, TINY_SIMILARITY), self.similarity), found, 0.0)
+
+    def reason(self, first: str, likeness: float) -> str:
+        """Why an image goes that shows what the one of this name does."""
+        return f"near-duplicate image: {likeness:.3f} like {first}"
 
 
 class Looks(NamedTuple):
@@ -93,16 +124,17 @@ class Looks(NamedTuple):
         found: Array = self.sides > 0
         return found
 
-    def correlation(self, one: Array, other: Array) -> Array:
-        """Of pairs of images, pixel by pixel; of even surfaces 1 where they are equal and 0 where they are not."""
-        found = np.zeros(len(one))
-        for part in np.array_split(np.arange(len(one)), 1 + len(one) // PAIRS_AT_ONCE):
-            a, b = (self.small[rows[part]].astype(np.float32) for rows in (one, other))
-            a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-            scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-            equal = (self.small[one[part]] == self.small[other[part]]).all(axis=1)
-            found[part] = np.where(scale > 0, (a * b).sum(axis=1) / np.maximum(scale, 1e-9), equal)
-        return found
+
+def correlation(small: Array, one: Array, other: Array) -> Array:
+    """Of pairs of images [n, 768], pixel by pixel; of even surfaces 1 where they are equal and 0 where they are not."""
+    found = np.zeros(len(one))
+    for part in np.array_split(np.arange(len(one)), 1 + len(one) // PAIRS_AT_ONCE):
+        a, b = (small[rows[part]].astype(np.float32) for rows in (one, other))
+        a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+        scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+        equal = (small[one[part]] == small[other[part]]).all(axis=1)
+        found[part] = np.where(scale > 0, (a * b).sum(axis=1) / np.maximum(scale, 1e-9), equal)
+    return found
 
 
 def looks(dataset: Dataset, column: str | None = None, kind: Kind = "phash") -> Looks:
@@ -157,62 +189,22 @@ def perceptual_hash(image: Image.Image, kind: Kind = "phash") -> np.uint64:
     return np.uint64(int.from_bytes(np.packbits(bits.reshape(-1)).tobytes(), "big"))
 
 
-def alike_images(found: Looks, distance: int = 4, similarity: float = 0.995) -> Links:
-    """Position of each image that shows what an earlier one shows -> (correlation, position of that one)."""
-    clusters = Clusters(len(found.hashes))
-    groups = equal_looks(found)
-    for group in groups:
-        for copy in group[1:]:
-            clusters.join(group[0], copy, 1.0)
-    for i, j, value in image_pairs(found, groups, distance, similarity):
-        clusters.join(groups[i][0], groups[j][0], value)
-    return clusters.later_ones(found.correlation, similarity)
+def alike_images(found: Looks) -> Links:
+    """The images that show what an earlier one shows."""
+    step = drop_near_images()
+    return linked(step, step.signature_of(found))
 
 
-def equal_looks(found: Looks) -> list[list[int]]:
-    """The positions of images that are the same pixel by pixel once they are small, group by group."""
-    groups: dict[bytes, list[int]] = {}
-    for i in np.flatnonzero(found.there).tolist():
-        groups.setdefault(found.small[i].tobytes(), []).append(i)
-    return list(groups.values())
+def hamming_keys(hashes: Array, distance: int) -> Array:
+    """[n, distance + 1] uint64 of 64-bit hashes [n]; any two that differ in at most ``distance`` bits share one.
 
-
-def image_pairs(
-    found: Looks, groups: list[list[int]], distance: int = 4, similarity: float = 0.995
-) -> Iterator[tuple[int, int, float]]:
-    """Pairs of groups whose images show the same, with their correlation."""
-    rows = np.array([group[0] for group in groups], dtype=np.int64)
-    for one, other in hamming_pairs(found.hashes[rows], distance):
-        values = found.correlation(rows[one], rows[other])
-        tiny = np.maximum(found.sides[rows[one]], found.sides[rows[other]]) <= TINY
-        near = values >= np.where(tiny, max(similarity, TINY_SIMILARITY), similarity)
-        yield from zip(one[near].tolist(), other[near].tolist(), values[near].tolist(), strict=True)
-
-
-def hamming_pairs(hashes: Array, distance: int) -> Iterator[tuple[Array, Array]]:
-    """All pairs (i < j) of 64-bit hashes [n] that differ in at most ``distance`` bits, some at a time, each once.
-
-    Hashes cut in ``distance`` + 1 pieces agree in at least one of them (Norouzi, Punjani, Fleet: Fast search in
-    Hamming space with multi-index hashing, 2012); within each piece's buckets all pairs are compared.
+    Hashes cut in so many pieces agree in at least one of them (Norouzi, Punjani, Fleet: Fast search in Hamming space
+    with multi-index hashing, 2012).
     """
     borders = np.linspace(0, 64, distance + 2).astype(int)
-    pieces = [
-        (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        for low, high in itertools.pairwise(borders.tolist())
-    ]
-    for k, piece in enumerate(pieces):
-        order = np.argsort(piece, kind="stable")
-        ordered = piece[order]
-        places = np.arange(len(hashes))
-        apart = 0
-        while len(places):
-            apart += 1
-            places = places[places + apart < len(hashes)]
-            places = places[ordered[places] == ordered[places + apart]]
-            one, other = order[places], order[places + apart]
-            near = np.bitwise_count(hashes[one] ^ hashes[other]) <= distance
-            one, other = one[near], other[near]
-            # What an earlier piece has in common was given there.
-            new = ~np.any([before[one] == before[other] for before in pieces[:k]] or [np.zeros(len(one), bool)], axis=0)
-            if new.any():
-                yield one[new], other[new]
+    keys = np.empty((len(hashes), distance + 1), dtype=np.uint64)
+    for k, (low, high) in enumerate(itertools.pairwise(borders.tolist())):
+        piece = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
+        keys[:, k] = (piece ^ PLACE_VALUES[k]) * PLACE_VALUES[128 + k]  # one to one, and unlike in each piece
+        keys[:, k] ^= keys[:, k] >> np.uint64(29)
+    return keys

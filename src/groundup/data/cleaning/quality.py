@@ -16,7 +16,7 @@ import polars as pl
 
 from groundup.core.contract import Contract
 from groundup.core.dataset import Dataset
-from groundup.data.cleaning.clusters import without
+from groundup.data.cleaning.removing import without
 from groundup.data.cleaning.text import text_column
 from groundup.data.cleaning.words import END_MARKS, is_spaceless, lines_of, sentences_in, words_of
 

@@ -104,7 +104,7 @@ def describe_images(dataset: Dataset, image: str, label: str | None = None) -> I
     table = np.array(features)
     odd = [Picture(names[i], _jpeg(thumbnails[i]), said) for i, said in odd_ones(table)]
     links = alike_images(Looks(np.array(hashes, np.uint64), np.array(pixels), np.array(sides, np.uint32)))
-    copies = [(i, j, likeness) for i, (likeness, j) in sorted(links.items())]
+    copies = list(zip(*(some.tolist() for some in links), strict=True))
     counts = dataset.frame[label].value_counts(sort=True) if label is not None else None
     edges = [min(size) for size, count in sizes.items() for _ in range(count)]
     return Images(

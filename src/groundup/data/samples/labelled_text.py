@@ -67,7 +67,7 @@ class EncodedTexts:
         """
         numbers, lengths = self.numbers[positions], self.lengths[positions]
         if augment:
-            numbers, lengths = self.samples.number(self._rewritten(positions, augment, seed, epoch))
+            numbers, lengths, _ = self.samples.number(self._rewritten(positions, augment, seed, epoch))
         targets = {} if self.targets is None else {"targets": as_tensor(self.targets[positions])}
         return self.samples.vocabulary.inputs(numbers, lengths), targets
 
@@ -154,7 +154,7 @@ class LabelledText:
         """How often each word or token stands in these texts, the longest one's length, and targets."""
         counts: Counter[Any] = Counter()
         longest = 0
-        tokenizer = self._published
+        tokenizer = _published(self)
         texts = documents(shard, self.column, "LabelledText")
         pieces = (tokens_of(cut(text, self.language)) for text in texts)
         for tokens in pieces if tokenizer is None else (ids.tolist() for ids in tokenizer.encode_framed(texts)[0]):
@@ -177,8 +177,8 @@ class LabelledText:
         target = finish_target(state["target"], self.target, self.task, "LabelledText", self.target_scale)
         learned = {"rows": state["rows"], "length": min(self.length, state["longest"]), "target": target}
         frequent = sorted(state["counts"].items(), key=lambda pair: (-pair[1], pair[0]))
-        if self._published is not None:
-            learned["tokenizer"] = dict(self._published.learned or {})
+        if (tokenizer := _published(self)) is not None:
+            learned["tokenizer"] = dict(tokenizer.learned or {})
             learned["frequent"] = [token for token, _ in frequent[:BAG]]
         else:
             words = [word for word, count in frequent if count >= self.min_count][: self.vocab_size]
@@ -197,7 +197,7 @@ class LabelledText:
         """The texts as words and numbers; what train, or the tokenizer, did not have is noted."""
         targets = encode_target(dataset, self.target, self.need()["target"], "LabelledText")
         words = tuple(cut(text, self.language) for text in documents(dataset, self.column, "LabelledText"))
-        numbers, lengths, whole = self._numbered(words)
+        numbers, lengths, whole = self.number(words)
         longest = self.need()["length"]
         cut_off = sum(size > longest for size in whole)
         notes = self.vocabulary.notes(words, numbers)
@@ -205,12 +205,8 @@ class LabelledText:
         rows = dataset.frame[ROW].to_numpy()
         return EncodedTexts(dataset, self, words, numbers, lengths, targets, rows, tuple(notes))
 
-    def number(self, texts: Sequence[Words]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """The numbers of texts int64 [N, T], 0 behind their end, and how many each has [N]."""
-        return self._numbered(texts)[:2]
-
-    def _numbered(self, texts: Sequence[Words]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int]]:
-        """The same, and how many each has that is not cut."""
+    def number(self, texts: Sequence[Words]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int]]:
+        """The numbers of texts int64 [N, T], 0 behind their end; how many each has [N], and would have uncut."""
         length = self.need()["length"]
         found, whole = self.vocabulary.number(texts, length)
         numbers = np.full((len(texts), length), PADDING, dtype=np.int64)
@@ -259,25 +255,25 @@ class LabelledText:
     @functools.cached_property
     def vocabulary(self) -> WordsOfTrain | PublishedTokens:
         """What texts are numbered by. Raises DataError before ``fit``."""
-        learned, tokenizer = self.need(), self._published
+        learned, tokenizer = self.need(), _published(self)
         if tokenizer is None:
             return WordsOfTrain(learned["words"], self.buckets)
         return PublishedTokens(tokenizer, learned["frequent"])
 
-    @functools.cached_property
-    def _published(self) -> TokenizerFile | None:
-        """The published tokenizer, read or as it was learned; None for words. Raises DataError for any other."""
-        if self.tokenizer is None:
-            return None
-        made = make(self.tokenizer, "tokenizer")
-        if not isinstance(made, TokenizerFile):
-            raise DataError(
-                f"LabelledText.tokenizer: read {self.tokenizer.target}; expected a published model's TokenizerFile. "
-                "Without it words of train are numbered."
-            )
-        if self.learned is not None:
-            return dataclasses.replace(made, learned=self.learned["tokenizer"])
-        return made.fit([])
+
+def _published(samples: LabelledText) -> TokenizerFile | None:
+    """The published tokenizer, read or as it was learned; None for words. Raises DataError for any other."""
+    if samples.tokenizer is None:
+        return None
+    made = make(samples.tokenizer, "tokenizer")
+    if not isinstance(made, TokenizerFile):
+        raise DataError(
+            f"LabelledText.tokenizer: read {samples.tokenizer.target}; expected a published model's TokenizerFile. "
+            "Without it words of train are numbered."
+        )
+    if samples.learned is not None:
+        return dataclasses.replace(made, learned=samples.learned["tokenizer"])
+    return made.fit([])
 
 
 def _is_table(raw: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,7 @@ class EncodedShards:
         else:
             while len(self.held) >= self.at_once:
                 self.held.popitem(last=False)
+            give_back(self.rows)
             self.held[number] = self.samples.encode(self.pieces[number].read())
         return self.held[number]
 
@@ -217,13 +219,22 @@ def _gathered(paths: Sequence[Path], into: Path, starts: Array) -> Array | None:
     """What the shards' files hold as one array in a file; None where there is nothing."""
     if not starts[-1] or not all(path.is_file() for path in paths):
         return None
-    parts = [np.load(path, mmap_mode="r") for path in paths]
-    like = next(part for part in parts if len(part))
-    kept = np.lib.format.open_memmap(into, "w+", like.dtype, (int(starts[-1]), *like.shape[1:]))
-    for i, part in enumerate(parts):
-        kept[starts[i] : starts[i + 1]] = part
-    kept.flush()
+    like = next(part for part in (np.load(path, mmap_mode="r") for path in paths) if len(part))
+    about = {"descr": like.dtype.str, "fortran_order": False, "shape": (int(starts[-1]), *like.shape[1:])}
+    with into.open("wb") as file:  # written, not mapped: pages that are mapped count as memory once they are touched
+        np.lib.format.write_array_header_1_0(file, about)
+        for path in paths:
+            np.load(path).astype(like.dtype, order="C", copy=False).tofile(file)
     return np.asarray(np.load(into, mmap_mode="r"))
+
+
+def give_back(array: Array) -> None:
+    """Of an array in a mapped file, the memory of what was read; it is read again when it is asked for again."""
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def count_samples(piece: Piece, samples: Any, path: Path) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,11 @@ KEY_BYTES = 96
 """What a row takes while its bucket is looked at: key, place, and those of the first row that equals it."""
 
 
-def find_equal(executor: Executor, room: Room, shards: Shards, step: Any, folder: Path) -> Iterator[dict[int, str]]:
+Reasons = Iterator[dict[int, str]]
+"""For each shard in order: position of each row that goes -> reason."""
+
+
+def find_equal(executor: Executor, room: Room, shards: Shards, step: Any, folder: Path) -> Reasons:
     """For each shard, position of each row that goes -> reason, as ``step.keys`` and ``step.reason`` have it.
 
     Of all rows nothing is in memory together; of those that go, 16 bytes each and the name of the row that stays.
@@ -34,7 +37,15 @@ def find_equal(executor: Executor, room: Room, shards: Shards, step: Any, folder
     ):
         pass
     found = pl.concat(list(executor.each(later_ones, [(origins, bucket) for bucket in range(buckets)])))
-    shutil.rmtree(apart)
+    return told_by_shard(executor, pieces, found, lambda first, *_: step.reason(first))
+
+
+def told_by_shard(executor: Executor, pieces: Sequence[Piece], found: pl.DataFrame, reason: Any) -> Reasons:
+    """``reason(name, value)`` of rows that go, with the name of the row that each is like.
+
+    ``found`` has the columns ``shard`` and ``place``, for that row ``first_shard`` and ``first_place``, and may have
+    ``value``.
+    """
     firsts = found.select(shard="first_shard", place="first_place").unique().sort("shard", "place")
     wanted = [firsts.filter(shard=i)["place"].to_numpy() for i in range(len(pieces))]
     asked = [(piece, places) for piece, places in zip(pieces, wanted, strict=True) if len(places)]
@@ -42,22 +53,26 @@ def find_equal(executor: Executor, room: Room, shards: Shards, step: Any, folder
     firsts = firsts.with_columns(name=pl.concat(names))
     found = found.join(
         firsts, left_on=["first_shard", "first_place"], right_on=["shard", "place"], how="left", maintain_order="left"
-    ).select("shard", "place", "name")
+    ).drop("first_shard", "first_place")
     for number in range(len(pieces)):
-        gone = found.filter(shard=number).sort("place")
-        yield {place: step.reason(name) for place, name in zip(gone["place"], gone["name"], strict=True)}
+        gone = found.filter(shard=number).sort("place").select("place", "name", pl.exclude("shard", "place", "name"))
+        yield {place: reason(*told) for place, *told in gone.iter_rows()}
 
 
 def part_keys(piece: Piece, step: Any, buckets: int, path: Path) -> bool:
     """A task: the keys of one shard's rows by bucket, with where each row stands, into one file."""
-    if read_told(path) is not None:
-        return True
-    keys = step.keys(piece.read())
-    frame = pl.DataFrame({"one": keys[:, 0], "other": keys[:, 1]}).with_row_index("place")
+    if read_told(path) is None:
+        keys = step.keys(piece.read())
+        write_keys(keys, np.arange(len(keys)), buckets, path)
+        write_told(path, {})
+    return True
+
+
+def write_keys(keys: Array, places: Array, buckets: int, path: Path) -> None:
+    """Keys [rows, 2] by bucket, with where each row stands; the file is named after the shard."""
+    frame = pl.DataFrame({"place": places.astype(np.uint32), "one": keys[:, 0], "other": keys[:, 1]})
     frame = frame.with_columns(pl.lit(int(path.stem), dtype=pl.UInt32).alias("shard"))
     write_pieces(split_by(frame, (keys[:, 0] % np.uint64(buckets)).astype(np.int64), buckets), path)
-    write_told(path, {})
-    return True
 
 
 def later_ones(origins: Sequence[Path], bucket: int) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from groundup.core.dataset import ROW, Dataset, Entry, Kind, Split, merge_entries
+from groundup.core.dataset import MOST_LISTED, ROW, Dataset, Entry, Kind, Split, merge_entries
 from groundup.core.errors import DataError, nearest
 from groundup.core.expressions import learned
 from groundup.data.shards.changes import Place
@@ -281,14 +281,15 @@ def _beside(path: Path) -> Path:
 
 
 def gathered(
-    folder: Path, vouched: Sequence[Mapping[str, Any]], like: Shards | None, rows: int | None = None, **known: Any
+    folder: Path, told: Iterable[Mapping[str, Any]], like: Shards | None, rows: int | None = None, **known: Any
 ) -> Shards:
-    """The shards that were written to a folder as one value, its manifest written.
+    """The shards that were written to a folder as one value, its manifest written; ``told`` vouches for each.
 
     History is that of ``like`` and the entries booked on the way, merged over shards. ``known`` sets fields anew.
     There must be as many ``rows`` as is said, by default as the ledger says: none is lost, none doubled.
     Raises DataError where shards differ in columns or types in a way that loses something to mend.
     """
+    vouched = list(_listed(told))
     schema = _mend_types(folder, vouched)
     fields: dict[str, Any] = {"kinds": kinds_of(vouched, schema)}
     if like is not None:
@@ -304,6 +305,20 @@ def gathered(
     return Shards(folder, files, schema, **fields).save()
 
 
+def _listed(vouched: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same with as many names of removed rows in all as a ledger lists: of many shards they would be too many."""
+    left: dict[int, int] = {}
+    for one in vouched:
+        entries = []
+        for place, entry in enumerate(one["entries"]):
+            room = left.get(place, MOST_LISTED)
+            if len(entry["removed"]) > room:
+                entry = {**entry, "removals": entry_from(entry).reasons(), "removed": entry["removed"][:room]}
+            left[place] = room - len(entry["removed"])
+            entries.append(entry)
+        yield {**one, "entries": entries}
+
+
 def kinds_of(vouched: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, Kind]:
     """For each column the kind that most rows were given, since a step may have inferred it shard by shard."""
     kinds: dict[str, Kind] = {}
@@ -317,7 +332,7 @@ def kinds_of(vouched: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict
     return kinds
 
 
-def _mend_types(folder: Path, vouched: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _mend_types(folder: Path, vouched: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The schema that all shards have, those rewritten that lacked values to tell a type by."""
     schemas = [one["schema"] for one in vouched]
     if all(schema == schemas[0] and list(schema) == list(schemas[0]) for schema in schemas):
@@ -335,8 +350,9 @@ def _mend_types(folder: Path, vouched: Sequence[Mapping[str, Any]]) -> dict[str,
             dataset = Dataset(
                 pl.read_parquet(path, memory_map=False).select(names).cast(pl.Schema(target)), one["kinds"]
             )
-            entries = [entry_from(entry) for entry in one["entries"]]
-            one.update(write_shard(dataset, path, entries))  # type: ignore[attr-defined]
+            entries = json.loads(_beside(path).read_text(encoding="utf-8"))["entries"]  # with every removed row
+            written = write_shard(dataset, path, [entry_from(entry) for entry in entries])
+            one.update(written | {"entries": one["entries"]})
     return {name: str(kind) for name, kind in target.items()}
 
 

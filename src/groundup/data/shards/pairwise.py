@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,36 +10,40 @@ from typing import Any
 
 import numpy as np
 
-from groundup.core.contract import ByKeys
+from groundup.core.contract import ByKeys, ByLikeness
 from groundup.core.dataset import Dataset, apply
 from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
+from groundup.data.shards.alike_rows import find_alike
 from groundup.data.shards.equal_rows import find_equal
 from groundup.data.shards.executors import Executor
 from groundup.data.shards.folder import Piece, Shards, finished, gathered, write_shard
 from groundup.data.shards.memory import Room
-from groundup.data.shards.states import load_state, save_state
+from groundup.data.shards.states import remembered
 
 Named = tuple[str, Any, Mapping[str, int]]
 
 
 def carry_pairwise(executor: Executor, room: Room, shards: Shards, named: Named, folder: Path) -> Shards:
-    """The step over all rows: by keys that are equal where it has such, else by signatures, held in memory together.
+    """The step over all rows: by keys where it has such, else by signatures, held in memory together.
 
-    Raises DataError where the signatures take more than half of the memory.
+    Raises DataError where those signatures take more than half of the memory.
     """
     step = named[1]
     if isinstance(step, ByKeys):
         gone: Iterable[Mapping[int, str]] = find_equal(executor, room, shards, step, folder)
+    elif isinstance(step, ByLikeness):
+        gone = find_alike(executor, room, shards, step, folder)
     else:
         gone = _by_signatures(executor, room, shards, named, folder)
     tasks = (
         (piece, named, removed, folder / file.name)
         for piece, removed, file in zip(shards.pieces(), gone, shards.files, strict=True)
     )
-    made = gathered(folder, list(executor.each(drop_from, tasks)), shards)
+    made = gathered(folder, executor.each(drop_from, tasks), shards)
     for path in folder.glob("*.npz"):
         path.unlink()
+    shutil.rmtree(folder / "keys", ignore_errors=True)
     return made
 
 
@@ -59,14 +64,9 @@ def _by_signatures(
             raise DataError(
                 f"{name}: what is compared of the first {len(signatures)} of {len(signing)} shards takes "
                 f"{format_bytes(size)}, more than half of a memory of {format_bytes(room.memory_bytes)}. Raise "
-                "recipe.data.memory, or remove exact duplicates and short rows before."
+                "recipe.data.memory, or have the step compare by keys (groundup.core.contract.ByLikeness)."
             )
-    evidence: list[Any] = []
-    if hasattr(step, "doubtful"):  # a second look at few rows, where short signatures do not decide
-        doubtful = step.doubtful(signatures)
-        looking = [(piece, step, chosen) for piece, chosen in zip(shards.pieces(), doubtful, strict=True)]
-        evidence = [list(executor.each(evidence_of, looking))]
-    gone: Sequence[Mapping[int, str]] = step.removed(signatures, *evidence)
+    gone: Sequence[Mapping[int, str]] = step.removed(signatures)
     if len(gone) != len(shards.files):
         raise DataError(f"{name}: removed() tells of {len(gone)} shards, there are {len(shards.files)}.")
     return gone
@@ -85,17 +85,7 @@ def _size_of(state: Any) -> int:
 
 def signature_of(piece: Piece, step: Any, path: Path) -> Any:
     """A task: what is compared of one shard's rows; what was told before is read back."""
-    try:
-        return load_state(path)
-    except (OSError, ValueError, KeyError):
-        signature = step.signature(piece.read())
-        save_state(path, signature)
-        return signature
-
-
-def evidence_of(piece: Piece, step: Any, positions: Any) -> Any:
-    """A task: what is compared of the few rows of one shard that may have to go."""
-    return step.evidence(piece.read(), positions)
+    return remembered(path, lambda: step.signature(piece.read()))
 
 
 def drop_from(piece: Piece, named: Named, removed: Mapping[int, str], path: Path) -> dict[str, Any]:

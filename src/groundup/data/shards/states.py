@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def load_state(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as arrays:
         text = arrays["state"].tobytes().decode("utf-8", "surrogatepass")
         return _restored(json.loads(text), arrays)
+
+
+def remembered(path: Path, make: Callable[[], Any]) -> Any:
+    """What was kept in this file, or else what ``make`` gives, which is kept."""
+    try:
+        return load_state(path)
+    except (OSError, ValueError, KeyError):
+        state = make()
+        save_state(path, state)
+        return state
 
 
 def _flat(value: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
