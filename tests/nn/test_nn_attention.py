@@ -11,7 +11,7 @@ from groundup.core.use import Use
 from groundup.nn import Attention, CrossAttention, LatentAttention, RMSNorm, attending
 from groundup.nn.attending import Score, attend
 from groundup.nn.cache import KeyValueCache
-from groundup.nn.learned_mask import attend_learned
+from groundup.nn.dense_attention import attend_dense
 from groundup.nn.masks import causal_mask, full_mask, kept_of, padding_mask
 from groundup.nn.positions import ALiBi
 from groundup.nn.rope import Rotary, rotate
@@ -137,7 +137,7 @@ def test_a_learned_bias_has_its_gradient():
 def test_a_learned_mask_and_all_others_have_the_gradients_of_the_formula(monkeypatch, shape, scale):
     generator = torch.Generator().manual_seed(3)
     taken = []
-    monkeypatch.setattr(attending, "attend_learned", lambda *given: taken.append(1) or attend_learned(*given))
+    monkeypatch.setattr(attending, "attend_dense", lambda *given: taken.append(1) or attend_dense(*given))
 
     def drawn(*sizes: int) -> Tensor:
         return torch.randn(sizes, dtype=torch.float64, generator=generator).requires_grad_()
@@ -210,6 +210,57 @@ def test_the_kernel_is_the_one_that_was_measured_to_be_faster(monkeypatch, amx, 
         attend(q, k, v, mask, True, given.get("window"), Score(cap=given.get("cap")))
     assert len(calls) == (2 if blocks and (not amx or dtype == F32) else int(blocks))
     assert found.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("amx", "dtype", "steps", "seen", "given", "dense"),
+    [
+        (False, BF16, 300, 300, {}, True),
+        (False, BF16, 300, 200, {"mask": True}, True),
+        (False, BF16, 300, 300, {"window": 90}, True),
+        (False, BF16, 1, 200, {}, False),
+        (False, BF16, 1025, 200, {}, False),
+        (False, BF16, 200, 1025, {}, False),
+        (False, BF16, 300, 300, {"groups": 2}, False),
+        (False, BF16, 200, 300, {"causal": True}, False),
+        (False, F32, 300, 300, {}, False),
+        (True, BF16, 300, 300, {}, False),
+        (True, F32, 300, 300, {"mask": True, "learned": True}, True),
+    ],
+)
+def test_dense_products_where_they_were_measured_to_be_faster(monkeypatch, amx, dtype, steps, seen, given, dense):
+    monkeypatch.setattr(attending, "AMX", amx)
+    taken = []
+    monkeypatch.setattr(attending, "attend_dense", lambda *given: taken.append(1) or attend_dense(*given))
+    given = dict(given)
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (
+        torch.randn(2, length, heads, 16, generator=generator).to(dtype).requires_grad_()
+        for length, heads in ((steps, 4), (seen, given.get("groups", 4)), (seen, given.pop("groups", 4)))
+    )
+    mask = torch.randn(2, 1, steps, seen, generator=generator).to(dtype) if given.pop("mask", False) else None
+    if given.pop("learned", False):
+        mask.requires_grad_()
+    found = attend(q, k, v, mask, **given)
+    assert bool(taken) == dense
+    if dense:  # the same as torch's kernel gives
+        monkeypatch.setattr(attending, "_dense_wins", lambda *_: False)
+        wanted = attend(q, k, v, mask, **given)
+        results = [(out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))) for out in (found, wanted)]
+        for ours, theirs in zip(*results, strict=True):
+            assert ours.dtype == theirs.dtype == dtype
+            assert (ours - theirs).norm() <= (1e-6 if dtype == F32 else 0.02) * theirs.norm()
+
+
+def test_an_encoder_in_bf16_by_autocast_has_gradients():
+    layer = Attention(4, causal=False, in_features=32)
+    inputs = torch.randn(2, 9, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(inputs, lengths=torch.tensor([9, 4]))
+    found.float().square().sum().backward()
+    exact = layer(inputs, lengths=torch.tensor([9, 4]))
+    torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.02)
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
 
 
 def test_gradients_in_float64(monkeypatch):

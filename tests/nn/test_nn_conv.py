@@ -34,6 +34,7 @@ from groundup.nn import (
     TransposedConv1d,
     TransposedConv2d,
     TransposedConv3d,
+    conv,
 )
 
 
@@ -165,3 +166,73 @@ def test_what_does_not_divide_is_refused(layer):
         layer(6, groups=3, **{"in_features" if layer is Conv1d else "in_channels": 4})
     with pytest.raises(RecipeError, match="odd kernel"):
         layer(6, kernel=4, stride=2, **{"in_features" if layer is Conv1d else "in_channels": 4})
+
+
+def _is_channels_last(images: torch.Tensor) -> bool:
+    return images.stride()[1] == 1 and images.stride()[3] == images.shape[1]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"kernel": 1}, {"dilation": 2}])
+def test_images_go_through_with_channels_last_and_weights_stay_as_they_are(channels, options):
+    torch.manual_seed(0)
+    layer = Conv2d(8, **options, in_channels=channels)
+    plain = torch.nn.Conv2d(channels, 8, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    plain.load_state_dict(layer.state_dict())
+    inputs = torch.randn(4, channels, 12, 10)
+    found, wanted = layer(inputs), plain(inputs)
+    assert _is_channels_last(found)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    for model, outputs in ((layer, found), (plain, wanted)):
+        outputs.square().mean().backward()
+        assert model.weight.is_contiguous()
+        assert model.weight.grad.is_contiguous()
+    torch.testing.assert_close(layer.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-5)
+    assert layer(inputs[0]).shape == found[0].shape  # one image without a batch
+
+
+def test_small_images_stay_as_the_many_kernels_are():
+    """Kernels of 3 x 3 over 64 channels are more numbers than the images; those of 1 x 1 have no order to change."""
+    images = torch.randn(1, 64, 6, 6)
+    assert Conv2d(64, in_channels=64)(images).is_contiguous()
+    assert _is_channels_last(Conv2d(64, 1, in_channels=64)(images))
+    assert _is_channels_last(Conv2d(64, in_channels=64)(images.expand(32, -1, -1, -1)))
+    assert Conv2d(64, in_channels=64)(images.to(memory_format=torch.channels_last)).is_contiguous()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "options", "exact"),
+    [
+        (7, {"padding": 3}, True),
+        (3, {"padding": 1, "stride": 2}, True),
+        (3, {"padding": 1, "stride": 2, "bias": False}, True),
+        (3, {"padding": 1}, False),
+        (7, {"padding": 3, "groups": 1}, False),
+    ],
+)
+def test_gradients_of_a_depthwise_layer_in_bf16(monkeypatch, kernel, options, exact, autocast):
+    torch.manual_seed(0)
+    calls = []
+    carried = conv._ExactGradients.apply
+    monkeypatch.setattr(conv._ExactGradients, "apply", lambda *given: (calls.append(1), carried(*given))[1])
+    layer = Conv2d(8, kernel, **{"groups": 8, **options}, in_channels=8)
+    inputs = torch.randn(2, 8, 10, 10).requires_grad_()
+    outputs = layer(inputs)
+    weights = torch.randn(outputs.shape)
+    leaves = (inputs, *layer.parameters())
+    wanted = torch.autograd.grad((outputs * weights).sum(), leaves)
+    assert not calls
+    if autocast:
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = layer(inputs)
+    else:
+        inputs = inputs.detach().bfloat16().requires_grad_()
+        outputs = layer.bfloat16()(inputs)
+        leaves = (inputs, *layer.parameters())
+    assert outputs.dtype == torch.bfloat16
+    found = torch.autograd.grad((outputs.float() * weights).sum(), leaves)
+    assert bool(calls) == exact
+    for ours, theirs, leaf in zip(found, wanted, leaves, strict=True):
+        assert ours.dtype == leaf.dtype
+        assert (ours.float() - theirs).norm() < 0.02 * theirs.norm()

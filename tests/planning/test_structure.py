@@ -37,7 +37,8 @@ def test_each_layer_is_counted_by_hand():
     assert (conv.num_parameters, conv.flops) == (6 * 9 + 6, 2 * 64 * 6 * 9)
     assert (dense.num_parameters, dense.flops, dense.memory_bytes) == (960 + 10, 2 * 96 * 10, 40)
     assert rows["layers.1"].memory_bytes == 6 * 64 * 4  # relu keeps its output
-    assert rows["layers.2"].memory_bytes == 6 * 16 * (4 + 8)  # pooling keeps where the largest were
+    assert rows["layers.2"].memory_bytes == 6 * 16 * 8  # pooling keeps where the largest were
+    assert rows["layers.3"].memory_bytes == 6 * 16 * 4  # their channels come last, so that flattening is a copy
     whole = rows[""]
     assert (whole.kind, whole.input_shape, whole.output_shape) == ("Sequential", (1, 8, 8), (10,))
     assert whole.flops == conv.flops + dense.flops

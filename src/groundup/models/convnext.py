@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from groundup.models.config import both, layers, other_heads, write_config
 from groundup.nn.activations import gelu
+from groundup.nn.conv import Conv2d
 from groundup.nn.norm import LayerNorm
 from groundup.nn.regularisation import DropPath
 from groundup.nn.weights import Weight
@@ -140,7 +141,7 @@ class ConvNextBlock(nn.Module):
 
     def __init__(self, width: int, scale: float, drop: float) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.mix = Conv2d(width, 7, padding=3, groups=width, in_channels=width)
         self.norm = LayerNorm(in_features=width, eps=1e-6)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)

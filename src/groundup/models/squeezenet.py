@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundup.models.config import other_heads
+from groundup.nn.conv import Conv2d
 from groundup.nn.weights import Weight
 
 FIRES = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)} | {
@@ -56,7 +57,7 @@ class SqueezeNet(nn.Module):
     def __init__(self, config: SqueezeNetConfig) -> None:
         super().__init__()
         self.config = config
-        steps: list[nn.Module] = [nn.Conv2d(config.num_channels, 64, 3, 2), nn.ReLU()]
+        steps: list[nn.Module] = [Conv2d(64, 3, 2, "valid", in_channels=config.num_channels), nn.ReLU()]
         for place in range(2, 13):
             pool = nn.MaxPool2d(3, 2, ceil_mode=True)
             steps.append(pool if place in POOLS else Fire(*FIRES[place]))
@@ -74,7 +75,7 @@ class SqueezeNet(nn.Module):
         """A head as the config says."""
         if config.head == "states":
             return None
-        head = nn.Conv2d(512, config.num_labels, 1)
+        head = Conv2d(config.num_labels, 1, in_channels=512)
         nn.init.normal_(head.weight, 0.0, 0.01)
         assert head.bias is not None
         nn.init.zeros_(head.bias)
@@ -104,9 +105,9 @@ class Fire(nn.Module):
 
     def __init__(self, before: int, squeezed: int, after: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(before, squeezed, 1)
-        self.narrow = nn.Conv2d(squeezed, after, 1)
-        self.wide = nn.Conv2d(squeezed, after, 3, padding=1)
+        self.squeeze = Conv2d(squeezed, 1, in_channels=before)
+        self.narrow = Conv2d(after, 1, in_channels=squeezed)
+        self.wide = Conv2d(after, 3, padding=1, in_channels=squeezed)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, 2 F, H, W]."""

@@ -5,7 +5,7 @@ Shapes: B batch, T query steps, S steps attended to, H query heads, G key/value 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from groundup.core.processor import has_amx
-from groundup.nn.learned_mask import attend_learned
+from groundup.nn.dense_attention import attend_dense
 from groundup.nn.masks import full_mask, triangle
 
 AMX = has_amx()
@@ -56,14 +56,14 @@ def attend(
         outputs: Tensor = _BlockedAttention.apply(q_BTHD, k_BSGD, v_BSGD, mask, *options)  # type: ignore[no-untyped-call]
         return outputs
     same_heads = q_BTHD.shape[2] == k_BSGD.shape[2]
-    if _is_learned(mask) and q_BTHD.device.type == "cpu" and score.cap is None and same_heads:
-        return attend_learned(q_BTHD, k_BSGD, v_BSGD, mask, scale)
     if mask is None and causal and (window is not None or 1 < steps < seen or (score.cap and steps > 1)):
         mask = triangle(steps, seen, q_BTHD.dtype, q_BTHD.device, window)
     elif mask is None and not causal and window is not None:
         mask = full_mask(steps, q_BTHD.dtype, q_BTHD.device, window=window)
     if score.cap is not None:
         return _plain(q_BTHD, k_BSGD, v_BSGD, mask, scale, score.cap)
+    if same_heads and _dense_wins(q_BTHD, k_BSGD, mask, causal):
+        return attend_dense(q_BTHD, k_BSGD, v_BSGD, mask, scale)
     out_BHTD = F.scaled_dot_product_attention(
         q_BTHD.transpose(1, 2),
         k_BSGD.transpose(1, 2),
@@ -76,9 +76,23 @@ def attend(
     return out_BHTD.transpose(1, 2)
 
 
-def _is_learned(mask: Tensor | None) -> TypeGuard[Tensor]:
+def _is_learned(mask: Tensor | None) -> bool:
     """Whether a gradient is wanted of the mask as well."""
     return mask is not None and mask.requires_grad
+
+
+LONGEST_DENSE = 1024
+"""Beyond so many steps either way the weights that dense products keep would need too much memory."""
+
+
+def _dense_wins(q_BTHD: Tensor, k_BSHD: Tensor, mask: Tensor | None, causal: bool) -> bool:
+    """Whether whole dense products are the faster kernel: where the mask is learned, or without AMX in bf16."""
+    if q_BTHD.device.type != "cpu":
+        return False
+    if _is_learned(mask):
+        return True
+    short = 1 < q_BTHD.shape[1] <= LONGEST_DENSE and k_BSHD.shape[1] <= LONGEST_DENSE
+    return not AMX and not causal and short and q_BTHD.dtype == torch.bfloat16
 
 
 def _plain(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from groundup.core.errors import RecipeError
 from groundup.nn.activations import relu
+from groundup.nn.conv import Conv2d
 from groundup.nn.feed_forward import Activation, made_activation
 from groundup.nn.kinds import IMAGE
 
@@ -52,10 +53,10 @@ class DenseBlock(nn.Module):
                 nn.Sequential(
                     nn.BatchNorm2d(width),
                     nn.ReLU(),
-                    nn.Conv2d(width, 4 * growth, 1, bias=False),
+                    Conv2d(4 * growth, 1, in_channels=width, bias=False),
                     nn.BatchNorm2d(4 * growth),
                     nn.ReLU(),
-                    nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
+                    Conv2d(growth, 3, padding=1, in_channels=4 * growth, bias=False),
                     nn.Dropout(dropout),
                 )
             )
@@ -84,16 +85,18 @@ class ResidualBlock(nn.Module):
         if stride < 1:
             raise RecipeError(f"ResidualBlock.stride: read {stride}, expected at least 1.")
         self.inner = nn.Sequential(
-            nn.Conv2d(in_channels, out, 3, stride, 1, bias=False),
+            Conv2d(out, 3, stride, 1, in_channels=in_channels, bias=False),
             nn.BatchNorm2d(out),
             nn.ReLU(),
-            nn.Conv2d(out, out, 3, 1, 1, bias=False),
+            Conv2d(out, 3, 1, 1, in_channels=out, bias=False),
             nn.BatchNorm2d(out),
         )
         self.excite = SqueezeExcite(squeeze, in_channels=out) if squeeze else nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or out != in_channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            self.shortcut = nn.Sequential(
+                Conv2d(out, 1, stride, 0, in_channels=in_channels, bias=False), nn.BatchNorm2d(out)
+            )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, channels, H / stride, W / stride]."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundup.nn.conv import Conv2d
+
 
 class ConvNorm(nn.Module):
     """activation(norm(convolution(x))): [B, C, H, W] -> [B, out_channels, H', W'].
@@ -31,7 +33,9 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.same = padding == "same"
         sides = 0 if self.same else (kernel - 1) // 2 * dilation if padding is None else int(padding)
-        self.convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, sides, dilation, groups, bias=False)
+        self.convolution = Conv2d(
+            out_channels, kernel, stride, sides, dilation, groups, in_channels=in_channels, bias=False
+        )
         self.norm = nn.BatchNorm2d(out_channels, eps=eps)
         self.activation = activation
 
