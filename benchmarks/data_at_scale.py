@@ -107,7 +107,10 @@ def main() -> None:
         if "pandas" in parts and importlib.util.find_spec("pandas") is not None:
             small = made(fitting, False, Path(parent))
             title = f"{fitting:,} rows x 6: fill, clip, z-score"
-            tables[title] = compete(["groundup", "pandas + scikit-learn"], small, options.memory, repeats)
+            names = ["groundup", "pandas + scikit-learn"]
+            tables[title] = compete(names, small, options.memory, repeats)
+            names = [f"{name}, in memory" for name in names]
+            tables[f"{title}, without files"] = compete(names, small, options.memory, repeats)
             small = made(fitting, True, Path(parent))
             title = f"{fitting:,} rows in {GROUPS:,} groups: interpolation, rolling median"
             names = ["groundup, series by group", "pandas, series by group"]

@@ -117,21 +117,50 @@ def polars(source: Path, target: Path, memory: str) -> dict[str, float]:
     return {name: means[name] + 3 * deviations[name] for name in COLUMNS}
 
 
+def ours_in_memory(source: Path, target: Path, memory: str) -> dict[str, float]:
+    """The steps alone, on rows that are in memory."""
+    from groundup.core.expressions import booked
+    from groundup.core.preprocessing import fit_step, step_name
+    from groundup.data.prepare import Fill, Outliers, Standardize
+    from groundup.data.shards import open_shards
+
+    rows = dataclasses.replace(open_shards(source).whole(), split="train")
+    begin()
+    for step in (Fill(method="mean"), Outliers(method="k_sigma", k=3.0), Standardize()):
+        made = fit_step(step, rows)
+        rows = booked(made, rows, step_name(step))
+    learned = made.learned["columns"]
+    return {name: learned[name]["mean"] + 3 * learned[name]["deviation"] for name in COLUMNS}
+
+
 def pandas(source: Path, target: Path, memory: str) -> dict[str, float]:
-    """The same with pandas and scikit-learn, all rows in memory."""
+    """The same with pandas and scikit-learn, from files to a file, all rows in memory."""
+    table, found = _with_scikit_learn(source, "files")
+    target.mkdir(parents=True)
+    table.to_parquet(target / "all.parquet")
+    return found
+
+
+def pandas_in_memory(source: Path, target: Path, memory: str) -> dict[str, float]:
+    """The steps alone."""
+    return _with_scikit_learn(source, "rows")[1]
+
+
+def _with_scikit_learn(source: Path, begin_with: str) -> tuple[Any, dict[str, float]]:
     import pandas as pd
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
-    begin()
+    if begin_with == "files":
+        begin()
     table = pd.concat([pd.read_parquet(path, columns=COLUMNS) for path in sorted(source.glob("part-*.parquet"))])
+    if begin_with == "rows":
+        begin()
     values = SimpleImputer(strategy="mean").fit_transform(table)
     low, high = values.mean(axis=0) - 3 * values.std(axis=0), values.mean(axis=0) + 3 * values.std(axis=0)
     scaler = StandardScaler()
-    scaled = scaler.fit_transform(np.clip(values, low, high))
-    target.mkdir(parents=True)
-    pd.DataFrame(scaled, columns=COLUMNS).to_parquet(target / "all.parquet")
-    return {n: m + 3 * s for n, m, s in zip(COLUMNS, scaler.mean_, scaler.scale_, strict=True)}
+    scaled = pd.DataFrame(scaler.fit_transform(np.clip(values, low, high)), columns=COLUMNS)
+    return scaled, {n: m + 3 * s for n, m, s in zip(COLUMNS, scaler.mean_, scaler.scale_, strict=True)}
 
 
 def series(source: Path, target: Path, memory: str) -> dict[str, float]:
@@ -217,6 +246,8 @@ CONTESTANTS: dict[str, Callable[[Path, Path, str], dict[str, float]]] = {
     "groundup": ours,
     "polars by hand": polars,
     "pandas + scikit-learn": pandas,
+    "groundup, in memory": ours_in_memory,
+    "pandas + scikit-learn, in memory": pandas_in_memory,
     "groundup, series by group": series,
     "pandas, series by group": pandas_series,
     "groundup, exact duplicates": duplicates,

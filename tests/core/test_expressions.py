@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from groundup.core.dataset import ROW, Dataset, apply
 from groundup.core.errors import DataError
-from groundup.core.expressions import Asked, Columns, Expressed, ask, carried, learned, plan, together
+from groundup.core.expressions import Asked, Columns, Expressed, ask, booked, carried, learned, plan, together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,9 @@ def test_steps_together_are_booked_as_one_by_one(rows: list[Any], steps: list[An
     given = dataset([a for a, _ in rows], [b for _, b in rows]).note("2 cells were odd")
     books = [(f"step {i}", {"train": i}) for i in range(len(steps))]
     found, num = together(given, steps, books)
-    expected = given
+    expected = alone = given
     for step, (name, seen) in zip(steps, books, strict=True):
-        expected = apply(step, expected, name, seen)
+        expected, alone = apply(step, expected, name, seen), booked(step, alone, name, seen)
     assert num == len(steps)
     assert found.frame.equals(expected.frame, null_equal=True)
     assert found.frame.schema == expected.frame.schema
@@ -101,6 +101,8 @@ def test_steps_together_are_booked_as_one_by_one(rows: list[Any], steps: list[An
         assert dataclasses.replace(one, cells_changed=dict(one.cells_changed)) == dataclasses.replace(
             other, cells_changed=seen_cells
         )
+    assert alone.frame.equals(found.frame, null_equal=True)
+    assert alone.history == found.history
     looked, _ = together(given, steps)
     assert looked.frame.equals(expected.frame, null_equal=True)
     assert looked.history == ()

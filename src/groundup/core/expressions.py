@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import polars as pl
 
-from groundup.core.dataset import ROW, Dataset, Entry, Kind
+from groundup.core.dataset import ROW, Dataset, Entry, Kind, apply
 from groundup.core.errors import DataError
 
 Counts = Mapping[str, Any]
@@ -69,13 +69,14 @@ class Columns:
         self.whole: set[str] = set()
         """Columns of which a step has said that no value is missing."""
         self._nan, self._made = nan, set[str]()
+        self._types: Mapping[str, pl.DataType] = like.frame.schema
 
     def number(self, name: str, by: str) -> pl.Expr:
         """A column as float64 in which every missing value, NaN included, is null.
 
         Raises DataError for a column that holds no numbers.
         """
-        kind = self.like.frame.schema[name]
+        kind = self._types[name]
         if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
             raise DataError(f"{by}: column {name!r} of {self.like.origin or 'the data'} holds {kind}, not numbers.")
         column = pl.col(name) if kind == pl.Float64 else pl.col(name).cast(pl.Float64)
@@ -88,14 +89,15 @@ class Columns:
 
     def exact(self, name: str) -> bool:
         """Whether ``number`` of a column is the column itself."""
-        return self.like.frame.schema.get(name) == pl.Float64 and name not in self._nan
+        return self._types.get(name) == pl.Float64 and name not in self._nan
 
-    def behind(self, made: Expressed) -> None:
-        """From here on the columns are those behind that step."""
-        frame = self.like.frame.with_columns(**made.columns)
-        self.like = self.like.with_frame(frame, made.kinds)
+    def behind(self, made: Expressed) -> frozenset[str]:
+        """From here on the columns are those behind that step; gives those that are new, or of another type."""
+        before, frame = self._types, self.like.frame.with_columns(**made.columns)
+        self.like, self._types = self.like.with_frame(frame, made.kinds), frame.schema
         self._made |= set(made.columns)
         self.whole = self.whole.difference(made.columns).union(made.whole)
+        return frozenset(name for name in made.columns if before.get(name) != self._types[name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,10 +211,8 @@ def plan(steps: Iterable[Any], like: Dataset, asking: Any = None, nan: Collectio
         if made is None:
             return Plan(tuple(levels), None, frozenset(columns.trusted))
         exact = {name for name in made.changed if columns.exact(name)}
-        before = columns.like.frame.schema
-        columns.behind(made)
-        unlike = {name for name in made.columns if before.get(name) != columns.like.frame.schema[name]}
-        levels.append(Level(made, frozenset(unlike), tuple(n for n in made.columns if n not in unlike | exact)))
+        unlike = columns.behind(made)
+        levels.append(Level(made, unlike, tuple(name for name in made.columns if name not in unlike | exact)))
     ask = getattr(asking, "asked", None)
     return Plan(tuple(levels), None if ask is None else ask(columns), frozenset(columns.trusted))
 
@@ -271,6 +271,12 @@ def together(dataset: Dataset, steps: Sequence[Any], books: Sequence[Book] | Non
         history.append(entry)
         removed, notes = (), ()
     return dataclasses.replace(found, history=tuple(history), pending=(), notes=()), len(made.levels)
+
+
+def booked(step: Any, dataset: Dataset, name: str, learned_from: Mapping[str, int] | None = None) -> Dataset:
+    """What ``apply`` gives, in one pass with what the ledger counts where the step can be expressed."""
+    found, num = together(dataset, [step], [(name, learned_from or {})])
+    return found if num else apply(step, dataset, name, learned_from)
 
 
 def _carried(steps: Sequence[Any], dataset: Dataset, counted: bool) -> tuple[Dataset, Plan, Counts]:

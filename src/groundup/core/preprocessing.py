@@ -18,8 +18,9 @@ import numpy as np
 
 from groundup.core.coerce import coerce
 from groundup.core.contract import contract_of
-from groundup.core.dataset import Dataset, Entry, Kind, Split, Splits, apply
+from groundup.core.dataset import Dataset, Entry, Kind, Split, Splits
 from groundup.core.errors import CheckpointError, DataError
+from groundup.core.expressions import booked
 from groundup.core.novelty import DECLARED_NOTHING, OnNew
 from groundup.core.sampling import reservoir
 from groundup.core.schema import Schema
@@ -116,7 +117,7 @@ class Preprocessing:
         if isinstance(self.schema, Schema):
             self.schema.check_types(dataset)
         for step in self.prepare:
-            dataset = apply(step, dataset, step_name(step))
+            dataset = booked(step, dataset, step_name(step))
         return dataset
 
     def to_json(self) -> str:
@@ -175,7 +176,7 @@ def fit_steps(steps: Sequence[Any], splits: Splits, watch: Watch | None = None) 
         name, seen = step_name(step), learned_from(step, len(splits.train))
         made = fit_step(step, splits.train)
         before = splits
-        splits = splits.map(lambda part, made=made, name=name, seen=seen: apply(made, part, name, seen))  # type: ignore[misc]
+        splits = splits.map(lambda part, made=made, name=name, seen=seen: booked(made, part, name, seen))  # type: ignore[misc]
         if watch is not None:
             for one, other in zip(before.parts().values(), splits.parts().values(), strict=True):
                 watch(one, other, name)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import json
 import os
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ from groundup.data.shards.pending import Pending, carried_out, looked_at
 MANIFEST = "shards.json"
 ROW_GROUP_BYTES = 64_000_000
 """The most one row group holds in memory: a shard is one, unless a row or a step has made it larger."""
+
+BLOCK_BYTES = 1 << 18
+"""Of a file that are in memory while its checksum is made."""
 
 SAMPLED_ROWS, SMALLEST_SAMPLE = 8192, 100_000
 """Rows that are compressed to see whether it pays, and the bytes below which it does not matter."""
@@ -89,8 +92,8 @@ class ShardFile:
     rows: int
     size_bytes: int
     """Of its rows in memory."""
-    sha256: str
-    """Of the file."""
+    crc32: str
+    """Of the file: what tells damage, in a third of the time that SHA-256 takes where a processor has it built in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +209,7 @@ def open_shards(folder: Path) -> Shards:
 def verify(shards: Shards) -> None:
     """Raises DataError for the first shard whose content is not what was written."""
     for file in shards.files:
-        if sha256_of(shards.folder / file.name) != file.sha256:
+        if crc32_of(shards.folder / file.name) != file.crc32:
             raise DataError(f"{shards.folder / file.name}: the shard is damaged: its checksum is not what was written.")
 
 
@@ -231,7 +234,7 @@ def write_shard(dataset: Dataset, path: Path, booked: Sequence[Entry] = ()) -> d
     try:
         codec: Any = "lz4" if _shrinks(frame) else "uncompressed"
         frame.write_parquet(partial, compression=codec, statistics=False, row_group_size=rows_at_once)
-        digest = sha256_of(partial)
+        checksum = crc32_of(partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -239,7 +242,7 @@ def write_shard(dataset: Dataset, path: Path, booked: Sequence[Entry] = ()) -> d
         "name": path.name,
         "rows": frame.height,
         "size_bytes": size,
-        "sha256": digest,
+        "crc32": checksum,
         "kinds": dict(dataset.kinds),
         "schema": {name: str(kind) for name, kind in frame.schema.items()},
         "entries": [dataclasses.asdict(entry) for entry in booked],
@@ -265,7 +268,7 @@ def finished(path: Path) -> dict[str, Any] | None:
     """What vouches for a shard, if it was written whole and has not changed since."""
     try:
         vouched: dict[str, Any] = json.loads(_beside(path).read_text(encoding="utf-8"))
-        return _told(vouched) if sha256_of(path) == vouched["sha256"] else None
+        return _told(vouched) if crc32_of(path) == vouched["crc32"] else None
     except (OSError, ValueError, KeyError):
         return None
 
@@ -301,7 +304,7 @@ def gathered(
     expected = rows if rows is not None else fields["history"][-1].rows_after if merged else None
     found = sum(one["rows"] for one in vouched)
     assert expected is None or found == expected, f"{folder}: {found} rows were written, there are {expected}"
-    files = tuple(ShardFile(**{n: one[n] for n in ("name", "rows", "size_bytes", "sha256")}) for one in vouched)
+    files = tuple(ShardFile(**{n: one[n] for n in ("name", "rows", "size_bytes", "crc32")}) for one in vouched)
     return Shards(folder, files, schema, **fields).save()
 
 
@@ -380,10 +383,14 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def sha256_of(path: Path) -> str:
-    """Of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def crc32_of(path: Path) -> str:
+    """Of a file's content, in eight hexadecimal digits."""
+    checksum, block = 0, bytearray(BLOCK_BYTES)
+    view = memoryview(block)
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(block):
+            checksum = zlib.crc32(view[:size], checksum)
+    return f"{checksum:08x}"
 
 
 def shard_names() -> Iterator[str]:
