@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from measuring import arguments, save, show, summary, take_turns, versions
 
 CONTESTANT = Path(__file__).with_name("scale_contestants.py")
 GROUPS = 1000
+SETTLE_S = 5.0
+"""Between turns. A virtual machine hands freed memory back to its host after some seconds, and what is written into new
+memory then takes twice as long: who writes earlier after a turn would be spared that."""
 
 
 def one_turn(name: str, source: Path, memory: str) -> dict[str, Any]:
@@ -30,6 +34,7 @@ def one_turn(name: str, source: Path, memory: str) -> dict[str, Any]:
     command = [sys.executable, str(CONTESTANT), name, str(source), str(target), memory]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     shutil.rmtree(target.parent)
+    time.sleep(SETTLE_S)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr[-2000:]}")
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
