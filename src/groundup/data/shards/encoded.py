@@ -95,7 +95,8 @@ class EpochOrder:
                 self.drawn.pop(min(self.drawn))
             positions, draw = self._positions(number), np.random.default_rng([self.seed, self.epoch, number])
             if self.weights is None:
-                self.drawn[number] = draw.permutation(positions), np.zeros(len(positions), dtype=np.int64)
+                draw.shuffle(positions)
+                self.drawn[number] = positions, np.broadcast_to(0, len(positions))
             else:
                 size = int(self.ends[number] - (self.ends[number - 1] if number else 0))
                 weights = self.weights[positions]

@@ -34,7 +34,7 @@ def write_pieces(pieces: Sequence[pl.DataFrame], path: Path) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-        pa.default_memory_pool().release_unused()  # else it keeps what every other allocator here could use
+        release_unused()
 
 
 def read_piece(path: Path, number: int) -> pl.DataFrame:
@@ -43,6 +43,11 @@ def read_piece(path: Path, number: int) -> pl.DataFrame:
         frame = pl.from_arrow(pa.Table.from_batches([reader.get_batch(number)]))
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def release_unused() -> None:
+    """Give back what pieces took that are gone: Arrow's allocator keeps it, and every other one here could use it."""
+    pa.default_memory_pool().release_unused()
 
 
 def split_by(frame: pl.DataFrame, target: Array, num_targets: int) -> list[pl.DataFrame]:

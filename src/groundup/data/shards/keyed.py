@@ -20,7 +20,15 @@ from groundup.core.contract import declared
 from groundup.core.dataset import ROW, Dataset, apply, merge_entries
 from groundup.core.errors import DataError
 from groundup.core.plan import format_bytes
-from groundup.data.shards.exchange import Array, read_piece, read_told, split_by, write_pieces, write_told
+from groundup.data.shards.exchange import (
+    Array,
+    read_piece,
+    read_told,
+    release_unused,
+    split_by,
+    write_pieces,
+    write_told,
+)
 from groundup.data.shards.executors import Executor
 from groundup.data.shards.folder import Piece, Shards, entry_from, finished, gathered, kinds_of, write_shard
 from groundup.data.shards.memory import COPIES, Room
@@ -33,7 +41,7 @@ Named = tuple[str, Any, Mapping[str, int]]
 SHARD, PLACE = "_shard", "_place"
 """Where a row came from; these columns travel beside the rows and are never seen by a step."""
 
-BUCKETS_A_SHARD = 2
+BUCKETS_A_SHARD = 3
 """A step over series holds more copies of its rows than one that takes them one by one, so buckets are smaller."""
 
 
@@ -143,8 +151,11 @@ def gather_shard(like: Piece, origins: Sequence[Path], number: int, path: Path) 
     """A task: one shard's rows from every bucket, back in their order."""
     if (there := finished(path)) is not None:
         return there
-    frame = pl.concat([read_piece(origin, number) for origin in origins], how="vertical_relaxed")
-    frame = frame.sort(PLACE, maintain_order=True).drop(SHARD, PLACE)
+    frame = pl.concat([read_piece(origin, number) for origin in origins], how="vertical_relaxed").drop(SHARD)
+    order = pl.Series(np.argsort(frame[PLACE].to_numpy(), kind="stable"))
+    # Column by column: two copies of all of them are enough.
+    frame = pl.DataFrame([frame[name].gather(order) for name in frame.columns if name != PLACE])
+    release_unused()
     return write_shard(Dataset(frame, like.kinds, like.split), path)
 
 
