@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,17 @@ def unfilled() -> Iterator[None]:
     """Inside, tensors are made on the meta device, and what would fill them does nothing.
 
     On that device drawing is written in Python, and its first use imports torch's compiler: more than a second for
-    values that are replaced at once.
+    values that are replaced at once. Nothing is collected meanwhile: what is made here stays, and one look for garbage
+    among all that torch has imported takes as long as to make a large model.
     """
-    with torch.device("meta"), _Skipped():
-        yield
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with torch.device("meta"), _Skipped():
+            yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Skipped(TorchFunctionMode):
