@@ -151,6 +151,6 @@ class ConvNextBlock(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         inner = self.down(gelu(self.up(self.norm(self.mix(inputs).permute(0, 2, 3, 1)))))
-        inner = inner if self.scale is None else inner * self.scale
-        outputs: Tensor = inputs + self.drop(inner.permute(0, 3, 1, 2))
+        inner = self.drop(inner.permute(0, 3, 1, 2))
+        outputs: Tensor = inputs + inner if self.scale is None else inputs.addcmul(inner, self.scale[:, None, None])
         return outputs

@@ -94,7 +94,7 @@ class Conv2d(nn.Conv2d):
         """[B, C, H, W] -> [B, channels, H / stride, W / stride]."""
         images = _laid_for(self.weight, input)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
-        if dtype != torch.bfloat16 or not _slow_to_differentiate(self, images):
+        if dtype != torch.bfloat16 or not torch.is_grad_enabled() or not _slow_to_differentiate(self, images):
             return super().forward(images)
         options = (self.stride, self.padding, self.dilation, self.groups)
         weights = (None if tensor is None else tensor.to(dtype) for tensor in (self.weight, self.bias))
@@ -316,7 +316,7 @@ def _laid_for(weight: Tensor, images: Tensor) -> Tensor:
     """
     if images.device.type != "cpu" or images.ndim != 4 or torch.compiler.is_compiling():
         return images
-    turned = 0 if weight[0, 0].numel() == 1 else weight.numel()
+    turned = 0 if weight.shape[2:].numel() == 1 else weight.numel()
     if turned > images.numel():
         return images.contiguous()
     return images.to(memory_format=torch.channels_last)  # contiguous() would leave images of one channel as they are
