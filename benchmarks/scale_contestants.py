@@ -128,7 +128,7 @@ def ours_in_memory(source: Path, target: Path, memory: str) -> dict[str, float]:
     begin()
     for step in (Fill(method="mean"), Outliers(method="k_sigma", k=3.0), Standardize()):
         made = fit_step(step, rows)
-        rows = booked(made, rows, step_name(step))
+        rows = booked(rows, [made], [(step_name(step), {})])
     learned = made.learned["columns"]
     return {name: learned[name]["mean"] + 3 * learned[name]["deviation"] for name in COLUMNS}
 

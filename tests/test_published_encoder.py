@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ GOOD, BAD = ["good", "fine", "lovely"], ["bad", "poor", "dull"]
 OTHERS = ["the", "film", "plot", "was", "and", "a"]
 
 
-def tokenizer() -> tokenizers.Tokenizer:
+def tokenizer(first: Sequence[str] = ("[PAD]", "[UNK]")) -> tokenizers.Tokenizer:
     """As a BERT's: tokens around each text, and every text filled up to 24, as published files may say."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *OTHERS, *GOOD, *BAD]
+    words = [*first, "[CLS]", "[SEP]", *OTHERS, *GOOD, *BAD]
     made = tokenizers.Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.add_special_tokens(words[:4])
@@ -131,6 +132,15 @@ def test_tokens_are_the_tokenizers_own_and_batches_as_long_as_their_longest_text
     counts, targets = encoded.arrays()
     assert counts.sum(axis=1).tolist() == [len(one) for one in wanted]
     assert targets.tolist() == [0, 1, 0, 1]
+
+
+def test_an_unknown_token_that_is_the_first_is_counted_and_padding_is_not(tmp_path: Path) -> None:
+    tokenizer(("[UNK]", "[PAD]")).save(str(tmp_path / "tokenizer.json"))
+    use = Use("TokenizerFile", path=str(tmp_path))
+    rows = dataset(["good unheard film", "bad"], ["a", "b"])
+    assert LabelledText("label", tokenizer=use).fit(rows).encode(rows).notes == (
+        "1 tokens are unknown to the tokenizer",
+    )
 
 
 def test_padding_and_truncation_of_the_file_do_not_reach_plain_text(published: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from groundup.core.dataset import ROW, Dataset, apply
 from groundup.core.errors import DataError
-from groundup.core.expressions import Asked, Columns, Expressed, ask, booked, carried, learned, plan, together
+from groundup.core.expressions import Asked, Columns, Expressed, ask, booked, learned, need_carried, plan, together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Shift:
         return Expressed({self.column: values + self.by}, counts={"there": values.count()}, notes=notes)
 
     def __call__(self, dataset: Dataset) -> Dataset:
-        found = carried(self, dataset)
-        assert found is not None
-        return found
+        return need_carried(self, dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +49,7 @@ class Above:
         return Expressed({f"{self.column}_above": flag}, {f"{self.column}_above": "boolean"})
 
     def __call__(self, dataset: Dataset) -> Dataset:
-        found = carried(self, dataset)
-        assert found is not None
-        return found
+        return need_carried(self, dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +87,7 @@ def test_steps_together_are_booked_as_one_by_one(rows: list[Any], steps: list[An
     found, num = together(given, steps, books)
     expected = alone = given
     for step, (name, seen) in zip(steps, books, strict=True):
-        expected, alone = apply(step, expected, name, seen), booked(step, alone, name, seen)
+        expected, alone = apply(step, expected, name, seen), booked(alone, [step], [(name, seen)])
     assert num == len(steps)
     assert found.frame.equals(expected.frame, null_equal=True)
     assert found.frame.schema == expected.frame.schema

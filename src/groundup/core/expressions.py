@@ -265,7 +265,7 @@ def together(dataset: Dataset, steps: Sequence[Any], books: Sequence[Book] | Non
         return found, len(made.levels)
     rows, history = len(dataset), list(dataset.history)
     removed, notes = dataset.pending, dataset.notes
-    for place, (level, (name, learned_from)) in enumerate(zip(made.levels, books, strict=False)):
+    for place, (level, (name, learned_from)) in enumerate(zip(made.levels, books[: len(made.levels)], strict=True)):
         cells, lines = level.cells_changed(rows, counts, place), (*notes, *level.notes(counts, place))
         entry = Entry(name, dataset.split, rows, rows, cells, removed, lines, learned_from=dict(learned_from))
         history.append(entry)
@@ -273,10 +273,14 @@ def together(dataset: Dataset, steps: Sequence[Any], books: Sequence[Book] | Non
     return dataclasses.replace(found, history=tuple(history), pending=(), notes=()), len(made.levels)
 
 
-def booked(step: Any, dataset: Dataset, name: str, learned_from: Mapping[str, int] | None = None) -> Dataset:
-    """What ``apply`` gives, in one pass with what the ledger counts where the step can be expressed."""
-    found, num = together(dataset, [step], [(name, learned_from or {})])
-    return found if num else apply(step, dataset, name, learned_from)
+def booked(dataset: Dataset, steps: Sequence[Any], books: Sequence[Book]) -> Dataset:
+    """What ``apply`` gives, step by step; those that can be expressed go together, with what the ledger counts."""
+    while steps:
+        dataset, num = together(dataset, steps, books)
+        if not num:
+            dataset, num = apply(steps[0], dataset, *books[0]), 1
+        steps, books = steps[num:], books[num:]
+    return dataset
 
 
 def _carried(steps: Sequence[Any], dataset: Dataset, counted: bool) -> tuple[Dataset, Plan, Counts]:

@@ -116,9 +116,7 @@ class Preprocessing:
         """Every fitted step over new rows. Raises DataError for a column of another type than train's."""
         if isinstance(self.schema, Schema):
             self.schema.check_types(dataset)
-        for step in self.prepare:
-            dataset = booked(step, dataset, step_name(step))
-        return dataset
+        return booked(dataset, self.prepare, [(step_name(step), {}) for step in self.prepare])
 
     def to_json(self) -> str:
         """The steps as calls with what they learned, as JSON text."""
@@ -176,7 +174,7 @@ def fit_steps(steps: Sequence[Any], splits: Splits, watch: Watch | None = None) 
         name, seen = step_name(step), learned_from(step, len(splits.train))
         made = fit_step(step, splits.train)
         before = splits
-        splits = splits.map(lambda part, made=made, name=name, seen=seen: booked(made, part, name, seen))  # type: ignore[misc]
+        splits = splits.map(lambda part, made=made, book=(name, seen): booked(part, [made], [book]))  # type: ignore[misc]
         if watch is not None:
             for one, other in zip(before.parts().values(), splits.parts().values(), strict=True):
                 watch(one, other, name)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from groundup.core.contract import State
 from groundup.core.dataset import ROW, Dataset, Kind
 from groundup.core.errors import DataError
-from groundup.core.expressions import Columns
+from groundup.core.expressions import Asked, Columns
 from groundup.core.schema import spellings
 from groundup.core.statistics import Moments
 
@@ -108,8 +109,27 @@ def known_moments(dataset: Dataset, name: str, by: str) -> Moments:
     return Moments.of(known_numbers(dataset, name, by))
 
 
-def asked_moments(columns: Columns, name: str, by: str, ends: bool = False) -> dict[str, pl.Expr]:
-    """What ``told_moments`` is made of; with the smallest and largest value where the ends are asked for."""
+def asked_moments(
+    columns: Columns,
+    chosen: Sequence[str],
+    by: str,
+    state: Callable[[int, dict[str, Moments]], State],
+    ends: bool = False,
+) -> Asked:
+    """Moments of each column as expressions, with their ends if asked; ``state`` makes the step's of rows and moments.
+
+    Where a value may be infinite they leave it open.
+    """
+
+    def told(rows: int, values: Mapping[str, Any]) -> State:
+        found = {name: _told_moments(values, name) for name in chosen}
+        known = {name: one for name, one in found.items() if one is not None}
+        return state(rows, known) if len(known) == len(found) else None
+
+    return Asked({key: one for n in chosen for key, one in _moments_of(columns, n, by, ends).items()}, told)
+
+
+def _moments_of(columns: Columns, name: str, by: str, ends: bool) -> dict[str, pl.Expr]:
     values = columns.number(name, by)
     asked = {"known": values.count(), "mean": values.mean(), "variance": values.var(ddof=0)}
     if ends:
@@ -117,7 +137,7 @@ def asked_moments(columns: Columns, name: str, by: str, ends: bool = False) -> d
     return {f"{name}:{what}": expression for what, expression in asked.items()}
 
 
-def told_moments(values: Mapping[str, Any], name: str) -> Moments | None:
+def _told_moments(values: Mapping[str, Any], name: str) -> Moments | None:
     """Of the values of a column that are there; None where some may be infinite: where the mean is finite, each is."""
     known, mean, variance = (values[f"{name}:{what}"] for what in ("known", "mean", "variance"))
     if not known:

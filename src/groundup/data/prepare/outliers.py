@@ -22,7 +22,6 @@ from groundup.data.prepare.columns import (
     learned_columns,
     need_some,
     numbers,
-    told_moments,
 )
 from groundup.data.prepare.groups import Groups, groups_of
 from groundup.data.series.windowed import local_median, local_spread
@@ -105,16 +104,12 @@ class Outliers:
         """The same where it is known from moments, as expressions."""
         if self.method != "k_sigma":
             return None
-        chosen = self._choose(columns.like)
 
-        def state(rows: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
-            found = {name: told_moments(values, name) for name in chosen}
-            if None in found.values():
-                return None
-            told = {name: {"known": one.count, "told": one.state} for name, one in found.items() if one is not None}
+        def state(rows: int, found: Mapping[str, Moments]) -> dict[str, Any]:
+            told = {name: {"known": one.count, "told": one.state} for name, one in found.items()}
             return {"rows": rows, "columns": told}
 
-        return Asked({key: one for n in chosen for key, one in asked_moments(columns, n, "Outliers").items()}, state)
+        return asked_moments(columns, self._choose(columns.like), "Outliers", state)
 
     def _choose(self, dataset: Dataset) -> list[str]:
         chosen = choose(dataset, self.columns, (*self.exclude, *self.by), ("number",), "Outliers")

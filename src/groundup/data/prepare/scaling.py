@@ -22,7 +22,6 @@ from groundup.data.prepare.columns import (
     need_some,
     pieces,
     through,
-    told_moments,
     undone,
 )
 
@@ -50,7 +49,7 @@ class Standardize:
 
     def asked(self, columns: Columns) -> Asked:
         """Moments of each column, as expressions."""
-        return asked_of_each(columns, self._choose(columns.like), "Standardize")
+        return asked_moments(columns, self._choose(columns.like), "Standardize", moments_state)
 
     def _choose(self, dataset: Dataset) -> list[str]:
         return choose(dataset, self.columns, self.exclude, ("number",), "Standardize")
@@ -181,7 +180,7 @@ class MinMax:
 
     def asked(self, columns: Columns) -> Asked:
         """Moments of each column, as expressions."""
-        return asked_of_each(columns, self._choose(columns.like), "MinMax", ends=True)
+        return asked_moments(columns, self._choose(columns.like), "MinMax", moments_state, ends=True)
 
     def _choose(self, dataset: Dataset) -> list[str]:
         return choose(dataset, self.columns, self.exclude, ("number",), "MinMax")
@@ -308,16 +307,9 @@ def moments_of(shard: Dataset, columns: Sequence[str], by: str) -> State:
     return pieces(shard, columns, lambda name: known_moments(shard, name, by).state)
 
 
-def asked_of_each(columns: Columns, chosen: Sequence[str], by: str, ends: bool = False) -> Asked:
-    """The same as expressions, which leave it open where a value may be infinite."""
-
-    def state(rows: int, values: Mapping[str, Any]) -> State:
-        found = {name: told_moments(values, name) for name in chosen}
-        if None in found.values():
-            return None
-        return {"rows": rows, "columns": {name: one.state for name, one in found.items() if one is not None}}
-
-    return Asked({key: one for name in chosen for key, one in asked_moments(columns, name, by, ends).items()}, state)
+def moments_state(rows: int, found: Mapping[str, Moments]) -> State:
+    """The same state of what was asked by expressions."""
+    return {"rows": rows, "columns": {name: one.state for name, one in found.items()}}
 
 
 def _merge_moments(one: list[Any], other: list[Any]) -> list[Any]:

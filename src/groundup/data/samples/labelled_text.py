@@ -200,7 +200,7 @@ class LabelledText:
         numbers, lengths, whole = self.number(words)
         longest = self.need()["length"]
         cut_off = sum(size > longest for size in whole)
-        notes = self.vocabulary.notes(words, numbers)
+        notes = self.vocabulary.notes(words, numbers[np.arange(longest) < lengths[:, None]])
         notes += [f"{cut_off} texts are longer than {longest} {self.vocabulary.unit} and cut off"] if cut_off else []
         rows = dataset.frame[ROW].to_numpy()
         return EncodedTexts(dataset, self, words, numbers, lengths, targets, rows, tuple(notes))

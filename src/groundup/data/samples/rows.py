@@ -306,8 +306,10 @@ def _indexed(dataset: Dataset, categories: Mapping[str, Sequence[str]]) -> tuple
 def input_numbers(dataset: Dataset, names: Sequence[str], by: str) -> np.ndarray[Any, Any]:
     """Columns as float64 [N, F], NaN where a value is missing."""
     dataset.need(*names, by=by)
-    columns = [numbers(dataset, name, by).fill_null(np.nan).to_numpy() for name in names]
-    return np.stack(columns, axis=1)
+    found = np.empty((len(dataset), len(names)))
+    for i, name in enumerate(names):  # one by one, so that only one is in memory twice
+        found[:, i] = numbers(dataset, name, by).fill_null(np.nan).to_numpy()
+    return found
 
 
 def required_columns(kinds: Mapping[str, Kind], asked: Sequence[str] | None, inputs: Sequence[str]) -> list[str]:

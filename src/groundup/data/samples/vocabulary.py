@@ -81,8 +81,9 @@ class PublishedTokens:
         return self.tokenizer.spell(numbers.tolist())
 
     def notes(self, texts: Sequence[Words], numbers: Array) -> list[str]:
-        """How many tokens [N, T] are unknown to the tokenizer."""
-        count = int((numbers == self.tokenizer.unknown).sum()) if self.tokenizer.unknown else 0
+        """How many of the tokens [n] are unknown to the tokenizer."""
+        unknown = self.tokenizer.unknown
+        count = 0 if unknown is None else int((numbers == unknown).sum())
         return [f"{count} tokens are unknown to the tokenizer"] if count else []
 
 

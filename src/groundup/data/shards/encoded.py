@@ -86,7 +86,8 @@ class EpochOrder:
         return np.concatenate(found)
 
     def _positions(self, number: int) -> Array:
-        return np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in self.windows[number]])
+        dtype = np.min_scalar_type(len(self))  # four bytes a sample where that is enough
+        return np.concatenate([np.arange(*self.starts[i : i + 2], dtype=dtype) for i in self.windows[number]])
 
     def _window(self, number: int) -> tuple[Array, Array]:
         """The samples of one window in their order, and how often each stood there before."""
