@@ -29,7 +29,7 @@ from groundup.data.shards.keyed import carry_keyed, keys_of
 from groundup.data.shards.memory import COPIES_OF_ALL, Room
 from groundup.data.shards.pairwise import Named, carry_pairwise
 from groundup.data.shards.removed import write_list
-from groundup.data.shards.states import load_state, save_state
+from groundup.data.shards.states import remembered
 
 LOCAL = ("row-local", "fitted", "sampled")
 """Contracts of steps whose call takes shards one by one."""
@@ -188,12 +188,7 @@ def fit(shop: Workshop, step: Any, train: Shards, stage: str) -> tuple[Any, dict
 
 def partial_of(piece: Piece, step: Any, path: Path) -> dict[str, Any]:
     """A task: what one shard of train tells a step; what was told before is read back."""
-    try:
-        told: dict[str, Any] = load_state(path)
-    except (OSError, ValueError, KeyError):
-        rows, state = piece.tells(step)
-        told = {"rows": rows, "state": state}
-        save_state(path, told)
+    told: dict[str, Any] = remembered(path, lambda: dict(zip(("rows", "state"), piece.tells(step), strict=True)))
     return told
 
 
